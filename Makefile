@@ -1,0 +1,42 @@
+# The verbs of the project. Everything runs in .venv, which the first verb that needs it creates.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DRIVER ?= posted-v0
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help hunt test replay bench fuzz lint clean
+
+help: ## list the verbs
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb text; do printf '%-14s %s\n' "$$verb" "$$text"; done
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("hvmodel needs Python 3.11 or newer; found %d.%d (set PYTHON=...)" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+hunt: $(STAMP) ## search the posted driver (DRIVER=...) for findings; traces go to findings/
+	$(BIN)/hvmodel hunt --driver $(DRIVER) $(ARGS)
+
+test: $(STAMP) ## run the tests and the machines
+	$(BIN)/python -m pytest -q $(ARGS)
+
+replay: $(STAMP) ## replay one trace: make replay TRACE=findings/x.json
+	@test -n "$(TRACE)" || { echo "usage: make replay TRACE=findings/NAME.json [ARGS='--all']"; exit 2; }
+	$(BIN)/hvmodel replay "$(TRACE)" $(ARGS)
+
+bench: $(STAMP) ## measure speed, memory and how often each operation applies
+	$(BIN)/hvmodel bench $(ARGS)
+
+fuzz: $(STAMP) ## two million random hypercalls against the hypervisor model
+	$(BIN)/hvmodel fuzz-hypervisor $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean: ## remove the environment, caches and findings
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info findings
