@@ -1,21 +1,23 @@
 """Page ranges as runs: the cost of every call follows the number of runs it meets, never the number of pages.
 
-A :class:`RangeMap` maps page numbers to frame numbers. Pages that follow each other and map to frames that follow each other
-are one :class:`Run`. The hypervisor's device page tables, the caller's books and the sets of deposited frames are all kept so.
+A :class:`RangeMap` maps page numbers to frame numbers. Pages that follow each other and map to frames that follow each
+other are one :class:`Run`. The hypervisor's device page tables, the caller's books and the sets of deposited frames are
+all kept so.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 
 class Run(NamedTuple):
     """Pages ``start <= page < end``; page ``start`` maps to frame ``frame``, the next one to ``frame + 1`` and so on.
 
-    ``tag`` is whatever the owner wants to keep per run (permissions, the extent that a page belongs to). Two runs merge only
-    if their tags are equal.
+    ``tag`` is whatever the owner wants to keep per run (permissions, the extent that a page belongs to). Two runs merge
+    only if their tags are equal.
     """
 
     start: int
@@ -61,6 +63,8 @@ class RangeMap:
 
     def slice(self, start: int, end: int) -> list[Run]:
         """The runs that meet ``[start, end)``, cut to it: O(log n + runs met)."""
+        if start >= end:
+            return []
         starts, runs = self._starts, self._runs
         i = bisect_right(starts, start) - 1
         if i < 0 or runs[i].end <= start:
@@ -78,7 +82,9 @@ class RangeMap:
         return met
 
     def whole(self, start: int, end: int) -> list[Run]:
-        """The runs that meet ``[start, end)``, uncut."""
+        """The runs that meet ``[start, end)``, uncut: O(log n + runs met)."""
+        if start >= end:
+            return []
         starts, runs = self._starts, self._runs
         i = bisect_right(starts, start) - 1
         if i < 0 or runs[i].end <= start:
@@ -107,11 +113,14 @@ class RangeMap:
         return i >= 0 and self._runs[i].end > start
 
     def covered(self, start: int, end: int) -> int:
-        """How many pages of ``[start, end)`` are mapped."""
+        """How many pages of ``[start, end)`` are mapped: O(log n + runs met)."""
         return sum(run.end - run.start for run in self.slice(start, end))
 
     def set(self, start: int, end: int, frame: int, tag: int = 0) -> None:
-        """Map ``[start, end)`` to ``frame`` onwards; what was there is replaced. O(log n + runs replaced), plus one list insert."""
+        """Map ``[start, end)`` to ``frame`` onwards; what was there is replaced.
+
+        O(log n + runs replaced), plus one list insert.
+        """
         if start >= end:
             return
         starts, runs = self._starts, self._runs
@@ -162,10 +171,13 @@ class RangeMap:
         return removed
 
     def check(self) -> None:
-        """Raise AssertionError unless runs are ordered, disjoint, not empty and counted right."""
+        """Raise AssertionError unless runs are ordered, disjoint, not empty, merged and counted right: O(n)."""
         assert self._starts == [run.start for run in self._runs], "the index of starts is stale"
         assert all(run.start < run.end for run in self._runs), "an empty run"
-        assert all(a.end <= b.start for a, b in zip(self._runs, self._runs[1:], strict=False)), "runs overlap"
+        for a, b in pairwise(self._runs):
+            assert a.end <= b.start, "runs overlap"
+            continues = a.end == b.start and a.tag == b.tag and a.frame + a.end - a.start == b.frame
+            assert not continues, "two runs that should be one"
         assert self.pages == sum(run.end - run.start for run in self._runs), "the page count is wrong"
 
 
@@ -173,7 +185,9 @@ class PageSet:
     """A set of page numbers, kept as ranges.
 
     >>> taken = PageSet()
-    >>> taken.add(10, 20); taken.add(20, 30); taken.discard(12, 13)
+    >>> taken.add(10, 20); taken.add(20, 30)
+    >>> taken.discard(12, 13)
+    1
     >>> list(taken.ranges()), len(taken)
     ([(10, 12), (13, 30)], 19)
     """
@@ -218,9 +232,9 @@ class PageSet:
             yield run.start, run.end
 
     def take(self, count: int) -> list[tuple[int, int]]:
-        """Remove and return up to ``count`` pages, lowest first."""
+        """Remove and return up to ``count`` pages, lowest first: O(ranges taken), plus one list deletion each."""
         taken: list[tuple[int, int]] = []
-        for start, end in list(self.ranges()):
+        for start, end in self.ranges():
             if count <= 0:
                 break
             end = min(end, start + count)
@@ -232,7 +246,7 @@ class PageSet:
 
 
 def merged(runs: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """``(start, end, frame)`` triples in order, with those that continue each other joined: one canonical form for comparing.
+    """``(start, end, frame)`` triples in order, with those that continue each other joined: one form for comparing.
 
     >>> merged([(0, 2, 7), (2, 5, 9), (6, 7, 0)])
     [(0, 5, 7), (6, 7, 0)]
