@@ -1,9 +1,10 @@
 """The hypercall ABI: call codes, control and status words, input layouts.
 
-Sources: TLFS "Hypercall Interface" (control and status words, rep rules), TLFS 5.0 appendix A and B (codes, statuses), Linux
-``include/hyperv/hvgdk_mini.h`` and ``hvhdk_mini.h``, and the mail "[PATCH V1 09/13] mshv: Import data structs around device
-passthru from hyperv headers" (device-domain layouts). ``hypervisor/README.md`` keeps the facts and open questions.
-All layouts are little-endian and packed; offsets and sizes are in bytes from the start of the 4096-byte input page.
+Sources: TLFS "Hypercall Interface" (control and status words, rep rules), TLFS 5.0 appendix A and B (codes,
+statuses), Linux ``include/hyperv/hvgdk_mini.h`` and ``hvhdk_mini.h``, and the mail "[PATCH V1 09/13] mshv: Import
+data structs around device passthru from hyperv headers" (device-domain layouts). ``hypervisor/README.md`` keeps the
+facts and open questions. All layouts are little-endian and packed; offsets and sizes are in bytes from the start of
+the 4096-byte input page.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ PAGE_SIZE = 1 << PAGE_SHIFT
 U64 = (1 << 64) - 1
 U32 = (1 << 32) - 1
 
-# --- call codes ---------------------------------------------------------------------------------------------------------
+# --- call codes -------------------------------------------------------------------------------------------------------
 HVCALL_DEPOSIT_MEMORY = 0x48
 HVCALL_WITHDRAW_MEMORY = 0x49
 HVCALL_ATTACH_DEVICE = 0x82
@@ -57,11 +58,12 @@ DEVICE_DOMAIN_CALLS = frozenset(
     }
 )
 
-# --- control and status words -------------------------------------------------------------------------------------------
+# --- control and status words -----------------------------------------------------------------------------------------
 REP_COUNT_SHIFT = 32
 REP_START_SHIFT = 48
 REP_MASK = 0xFFF
 REP_COUNT_MAX = 0xFFF
+FAST = 1 << 16
 VARHEAD_SHIFT = 17
 VARHEAD_MASK = 0x3FF
 CONTROL_RESERVED = (0xF << 27) | (0xF << 44) | (0xF << 60)
@@ -121,7 +123,7 @@ SHORTAGE_STATUSES = frozenset(
 )
 """The codes that ask for memory (mail "mshv: Introduce hv_deposit_memory helper functions", Feb 2026)."""
 
-# --- identities ---------------------------------------------------------------------------------------------------------
+# --- identities -------------------------------------------------------------------------------------------------------
 HV_PARTITION_ID_INVALID = 0
 HV_PARTITION_ID_SELF = U64
 HV_DEVICE_DOMAIN_TYPE_S2 = 0
@@ -136,7 +138,7 @@ HV_MAP_GPA_WRITABLE = 0x2
 MAP_FLAGS_KNOWN = 0x1 | 0x2 | 0xC | 0x8000 | 0x10000 | 0x100000 | 0x200000 | 0xF000000 | 0x80000000
 MAP_FLAG_NO_ACCESS = 0x10000
 
-# --- layouts ------------------------------------------------------------------------------------------------------------
+# --- layouts ----------------------------------------------------------------------------------------------------------
 # struct hv_input_device_domain: partition_id, owner_vtl, padding[7], domain_id (type word, id)
 DEVICE_DOMAIN = Struct("<QB7xII")
 CREATE_DEVICE_DOMAIN = Struct("<QB7xIII")
@@ -145,7 +147,8 @@ ATTACH_DEVICE_DOMAIN = Struct("<QB7xIIQ")
 DETACH_DEVICE_DOMAIN = Struct("<QQ")
 MAP_DEVICE_GPA_PAGES = Struct("<QB7xIIB3xIQ")
 UNMAP_DEVICE_GPA_PAGES = Struct("<QB7xIIQ")
-# struct hv_input_attach_device: partition_id, device_id, flags, attdev_vtl, reserved, reserved, logical_devid, caps, rid, reserved
+# struct hv_input_attach_device: partition_id, device_id, flags, attdev_vtl, reserved u8 and u16, logical_devid,
+# dev_pcicaps, pf_pci_rid, reserved
 ATTACH_DEVICE = Struct("<QQIBBHQIHH")
 DETACH_DEVICE = Struct("<QQ")
 DEPOSIT_MEMORY = Struct("<Q")
@@ -156,6 +159,7 @@ IOMMU_CAPABILITIES_OUTPUT = Struct("<IHBBQQ")
 CREATE_FLAG_FORWARD_PROGRESS_REQUIRED = 0x1
 CREATE_FLAG_INHERIT_OWNING_VTL = 0x2
 ATTDEV_FLAG_LOGICAL_ID = 0x1
+ATTDEV_FLAGS_KNOWN = 0xFD
 
 LAYOUTS: dict[int, tuple[Struct, tuple[str, ...]]] = {
     HVCALL_CREATE_DEVICE_DOMAIN: (CREATE_DEVICE_DOMAIN, ("partition_id", "owner_vtl", "type", "id", "flags")),
@@ -193,14 +197,23 @@ def control_word(code: int, rep_count: int = 0, rep_start: int = 0, varhead: int
     return code | varhead << VARHEAD_SHIFT | rep_count << REP_COUNT_SHIFT | rep_start << REP_START_SHIFT
 
 
+def input_page(code: int, *values: int, tail: bytes = b"") -> bytearray:
+    """A 4096-byte input page: the call's header fields in the order of ``LAYOUTS``, then the list; the rest is zero."""
+    layout = LAYOUTS[code][0]
+    page = bytearray(PAGE_SIZE)
+    layout.pack_into(page, 0, *values)
+    page[layout.size : layout.size + len(tail)] = tail
+    return page
+
+
 def device_id(kind: int, value: int) -> int:
     """``union hv_device_id``: the type in bits 62-63, the rest below (``include/hyperv/hvhdk_mini.h``)."""
     return kind << DEVICE_TYPE_SHIFT | value
 
 
-# --- lists of frame numbers ---------------------------------------------------------------------------------------------
-# A list of n consecutive u64 values is one number: first * REPEAT[n] + RAMP[n]. Encoding and comparing it whole is several
-# times faster than struct for the lists that a contiguous mapping produces.
+# --- lists of frame numbers -------------------------------------------------------------------------------------------
+# A list of n consecutive u64 values is one number: first * REPEAT[n] + RAMP[n]. Encoding and comparing it whole is
+# several times faster than struct for the lists that a contiguous mapping produces.
 _REPEAT: list[int] = [0]
 _RAMP: list[int] = [0]
 for _n in range(513):
@@ -227,7 +240,7 @@ def decode_runs(raw: bytes, count: int) -> list[tuple[int, int]]:
     [(7, 3), (1, 1)]
     """
     first = int.from_bytes(raw[:8], "little")
-    if count == 1 or (first + count <= U64 and raw == (first * _REPEAT[count] + _RAMP[count]).to_bytes(8 * count, "little")):
+    if count == 1 or (first + count <= U64 and raw == encode_consecutive(first, count)):
         return [(first, count)]
     runs: list[tuple[int, int]] = []
     length = 0

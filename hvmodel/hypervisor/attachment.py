@@ -1,4 +1,4 @@
-"""Create, delete, attach, detach: the simple calls on domains and devices (README sections 3.1 to 3.4, 3.7, 3.8)."""
+"""Create, delete, attach, detach: the simple calls on domains and devices (README "The calls")."""
 
 from __future__ import annotations
 
@@ -64,20 +64,20 @@ class AttachmentCalls:
             return HV_STATUS_INVALID_PARAMETER
         if ident in (IN_DEFAULT.id, IN_NULL.id):
             return status_of(policies.create_reserved) or HV_STATUS_INVALID_PARAMETER
-        if ident in self.domains and policies.create_duplicate != "alias":
+        alias = ident in self.domains
+        if alias and policies.create_duplicate != "alias":
             return status_of(policies.create_duplicate) or HV_STATUS_KEY_ALREADY_EXISTS
-        if self.domain_limit and len(self.domains) - 2 >= self.domain_limit:
+        if not alias and self.domain_limit and len(self.domains) - 2 >= self.domain_limit:
             return HV_STATUS_INSUFFICIENT_DEVICE_DOMAINS
-        cost = 1 if policies.create_needs_memory == "yes" else 0
+        cost = 1 if policies.create_needs_memory == "yes" and not alias else 0
         if cost > self.caller.pool.free:
             return HV_STATUS_INSUFFICIENT_MEMORY
         if refusal is not None:
             return self._refuse(refusal)
+        if not alias:
+            self.caller.pool.take(cost)
+            self.domains[ident] = Domain(ident, pages_used=cost)
         self.effects.append(("domain", ident, 0, 0))
-        if ident in self.domains:
-            return HV_STATUS_SUCCESS
-        self.caller.pool.take(cost)
-        self.domains[ident] = Domain(ident, pages_used=cost)
         return HV_STATUS_SUCCESS
 
     def _delete(self, page: bytearray, _output: bytearray | None, refusal: Refusal | None) -> int:
@@ -98,13 +98,16 @@ class AttachmentCalls:
             return self._refuse(refusal)
         where = {"to-null": IN_NULL, "dangling": NOWHERE}.get(policies.delete_with_devices, IN_DEFAULT)
         for key in sorted(domain.devices):
-            self._put(self.devices[key], where)
+            device = self.devices[key]
+            self._put(device, where)
+            if policies.delete_with_devices == "dangling":
+                device.stale = domain.table
         self.caller.pool.give(domain.pages_used)
         del self.domains[ident]
         self.effects.append(("domain", ident, 0, 0))
         if domain.table.pages:
-            first, last = next(iter(domain.table)), list(domain.table)[-1]
-            self.effects.append(("pages", ident, first.start, last.end))
+            runs = list(domain.table)
+            self.effects.append(("pages", ident, runs[0].start, runs[-1].end))
         return HV_STATUS_SUCCESS
 
     # --- devices in domains -----------------------------------------------------------------------------------------
@@ -115,7 +118,8 @@ class AttachmentCalls:
         if device is not None and device.present:
             return HV_STATUS_SUCCESS, device
         wanted = abi.HV_DEVICE_TYPE_LOGICAL if self.l1vh else abi.HV_DEVICE_TYPE_PCI
-        answer = self.policies.unknown_device if device_id >> abi.DEVICE_TYPE_SHIFT == wanted else self.policies.wrong_id_type
+        right_type = device_id >> abi.DEVICE_TYPE_SHIFT == wanted
+        answer = self.policies.unknown_device if right_type else self.policies.wrong_id_type
         return status_of(answer) or HV_STATUS_INVALID_DEVICE_ID, None
 
     def _attach_domain(self, page: bytearray, _output: bytearray | None, refusal: Refusal | None) -> int:
@@ -173,6 +177,8 @@ class AttachmentCalls:
         status, device = self._find(device_id)
         if device is None:
             return status
+        if device.owned:
+            return status_of(policies.hypervisor_owned) or HV_STATUS_INVALID_DEVICE_STATE
         if device.place.kind != "domain":
             return HV_STATUS_INVALID_DEVICE_STATE
         words = {"default": IN_DEFAULT, "success": IN_DEFAULT, "null": IN_NULL, "stays": device.place, "none": NOWHERE}
@@ -198,23 +204,27 @@ class AttachmentCalls:
             self.caller.pool.give(device.pages_used)
             device.pages_used = 0
         device.place = place
+        device.stale = None
         if place.kind == "domain":
             self.domains[place.id].devices.add(device.key)
-        if hasattr(self, "effects"):
-            self.effects.append(("place", device.key, 0, 0))
+        self.effects.append(("place", device.key, 0, 0))
 
     # --- direct attach ----------------------------------------------------------------------------------------------
 
     def _attach_device(self, page: bytearray, _output: bytearray | None, refusal: Refusal | None) -> int:
         """ATTACH_DEVICE: give the device to a guest; from now on it is known by its logical id (X1 to X5, X9)."""
         policies = self.policies
-        partition_id, device_id, flags, _vtl, _r0, _r1, logical, _caps, _rid, _r2 = abi.ATTACH_DEVICE.unpack_from(page)
+        partition_id, device_id, flags, vtl, r0, r1, logical, _caps, _rid, r2 = abi.ATTACH_DEVICE.unpack_from(page)
         status, guest = self._guest(partition_id)
         if guest is None:
             return status
         status, device = self._find(device_id)
         if device is None:
             return status
+        if vtl and policies.owner_vtl != "ignored":
+            return HV_STATUS_INVALID_PARAMETER
+        if (flags & ~abi.ATTDEV_FLAGS_KNOWN or r0 or r1 or r2) and policies.reserved_fields != "ignored":
+            return HV_STATUS_INVALID_PARAMETER
         if not flags & abi.ATTDEV_FLAG_LOGICAL_ID and policies.logical_id_missing != "accepted":
             return HV_STATUS_INVALID_PARAMETER
         if device.owned:
@@ -235,7 +245,8 @@ class AttachmentCalls:
             return self._refuse(refusal)
         if device.place.kind == "guest":
             self._leave_guest(device, NOWHERE)
-        self._put(device, NOWHERE)
+        else:
+            self._put(device, NOWHERE)
         guest.pool.take(cost)
         device.pages_used = cost
         device.place = Place("guest", partition_id)
@@ -282,10 +293,12 @@ class AttachmentCalls:
 
     def _capabilities(self, page: bytearray, output: bytearray | None, refusal: Refusal | None) -> int:
         """GET_IOMMU_CAPABILITIES: width in bits, stage-2 present, 4 KiB pages."""
-        partition_id, _reserved = abi.GET_IOMMU_CAPABILITIES.unpack_from(page)
+        partition_id, reserved = abi.GET_IOMMU_CAPABILITIES.unpack_from(page)
         status = self._owner(partition_id)
         if status:
             return status
+        if reserved and self.policies.reserved_fields != "ignored":
+            return HV_STATUS_INVALID_PARAMETER
         if refusal is not None:
             return self._refuse(refusal)
         if output is not None:

@@ -1,7 +1,7 @@
 """The reference model of the hypervisor: control word, input page and status word in, state changes inside.
 
-One door: :meth:`Hypervisor.hypercall`. What it does is described, with its evidence, in ``hypervisor/README.md``; where the
-evidence leaves a question open it asks :mod:`hvmodel.hypervisor.policies`. Nothing here knows Linux or any driver.
+One door: :meth:`Hypervisor.hypercall`. What it does is described, with its evidence, in ``hypervisor/README.md``; where
+the evidence leaves a question open it asks :mod:`hvmodel.hypervisor.policies`. Nothing here knows Linux or any driver.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ from hvmodel.hypervisor.abi import (
     REP_COUNT_SHIFT,
     REP_MASK,
     REP_START_SHIFT,
-    VARHEAD_MASK,
-    VARHEAD_SHIFT,
 )
 from hvmodel.hypervisor.attachment import AttachmentCalls
-from hvmodel.hypervisor.memory import MemoryCalls
+from hvmodel.hypervisor.memory import BOOT_FRAMES, MemoryCalls
 from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Device, Domain, Partition, Place
 from hvmodel.hypervisor.paging import PagingCalls
 from hvmodel.hypervisor.policies import DEFAULT, Policies, status_of
 
-GARBAGE = 0xA5A5_0000_5A5A_0000 & ~(0xFFF << 32 | 0xFFFF)
+GARBAGE = 0xA5A5_A000_5A5A_0000
 """What fills ignored status bits under G8."""
+
+
+VARHEAD_OR_FAST = abi.VARHEAD_MASK << abi.VARHEAD_SHIFT | abi.FAST
+"""Bits that no call here has a use for: none takes a variable header, and none has parameters that fit registers."""
 
 
 class Refusal(NamedTuple):
@@ -51,8 +53,8 @@ class Refusal(NamedTuple):
 class Hypervisor(AttachmentCalls, PagingCalls, MemoryCalls):
     """One hypervisor with one Linux partition that talks to it.
 
-    ``devices`` are the hypervisor's device ids (u64; PCI type on a root, LOGICAL on an L1VH). ``iova_width`` is in bits,
-    ``root_pool`` in pages, ``domain_limit`` counts created domains (0: none).
+    ``devices`` are keyed by the hypervisor's device ids (u64; PCI type on a root, LOGICAL on an L1VH). ``iova_width``
+    is in bits, ``root_pool`` in pages, ``domain_limit`` counts created domains (0: no limit).
 
     ``effects`` collects what each call changed, for whoever watches: ``("pages", domain, start, end)`` in pages,
     ``("place", device, 0, 0)``, ``("domain", id, 0, 0)``, ``("pool", partition, 0, 0)``.
@@ -79,22 +81,25 @@ class Hypervisor(AttachmentCalls, PagingCalls, MemoryCalls):
         self.domain_limit = domain_limit
         self.caller = Partition(self.ROOT_ID, "l1vh" if l1vh else "root")
         if root_pool:
-            self.caller.pool.deposit(1 << 40, (1 << 40) + root_pool)
+            self.caller.pool.deposit(BOOT_FRAMES, BOOT_FRAMES + root_pool)
         self.partitions: dict[int, Partition] = {self.ROOT_ID: self.caller}
         self._next_guest = self.FIRST_GUEST_ID
         self.domains: dict[int, Domain] = {}
         if not l1vh:
             for place in (IN_DEFAULT, IN_NULL):
                 self.domains[place.id] = Domain(place.id)
+        self.effects: list[tuple[str, int, int, int]] = []
         self.devices: dict[int, Device] = {}
         self.logical: dict[int, Device] = {}
         for device in devices:
             self.devices[device.key] = device
             self._put(device, NOWHERE if l1vh else IN_DEFAULT)
-        self.effects: list[tuple[str, int, int, int]] = []
+        self.effects.clear()
         self.refused = False
         """Whether the last call ended in the :class:`Refusal` it was given (not in an error of its own)."""
         self._short = 0 if policies.short_success == "never" else int(policies.short_success.removeprefix("every-"))
+        self._garbage = GARBAGE if policies.status_garbage == "garbage" else 0
+        self._simple_reps = 0x5A5 << REP_COUNT_SHIFT if policies.simple_reps == "garbage" else 0
         self._prepare_paging()
         self._simple: dict[int, Callable[[bytearray, bytearray | None, Refusal | None], int]] = {
             abi.HVCALL_CREATE_DEVICE_DOMAIN: self._create,
@@ -115,6 +120,7 @@ class Hypervisor(AttachmentCalls, PagingCalls, MemoryCalls):
         self._list_header = {
             abi.HVCALL_MAP_DEVICE_GPA_PAGES: abi.MAP_DEVICE_GPA_PAGES.size,
             abi.HVCALL_DEPOSIT_MEMORY: abi.DEPOSIT_MEMORY.size,
+            abi.HVCALL_WITHDRAW_MEMORY: 0,  # its list is the output: it fills the page from the start
         }
 
     # --- the door ---------------------------------------------------------------------------------------------------
@@ -124,50 +130,46 @@ class Hypervisor(AttachmentCalls, PagingCalls, MemoryCalls):
     ) -> int:
         """Do one hypercall; returns the 64-bit status word: result in bits 0-15, reps completed in bits 32-43.
 
-        ``control`` is the 64-bit input value of TLFS "Hypercall Interface"; ``input_page`` has 4096 bytes. A ``refusal`` is
-        answered instead of success where the call would otherwise have gone on.
+        ``control`` is the 64-bit input value of TLFS "Hypercall Interface"; ``input_page`` has 4096 bytes. A
+        ``refusal`` is answered instead of success where the call would otherwise have gone on.
         """
         self.refused = False
         code = control & 0xFFFF
         rep = self._rep.get(code)
         simple = self._simple.get(code) if rep is None else None
         if rep is None and simple is None:
-            missing = code in abi.CALL_NAMES
-            return (status_of(self.policies.feature_missing) or 0) if missing else HV_STATUS_INVALID_HYPERCALL_CODE
+            answer = self.policies.feature_missing if code in abi.CALL_NAMES else "0x2"
+            return self._garbage | (status_of(answer) or HV_STATUS_INVALID_HYPERCALL_CODE)
         if self.l1vh and code in abi.DEVICE_DOMAIN_CALLS:
-            return status_of(self.policies.l1vh_domain_calls) or HV_STATUS_ACCESS_DENIED
+            return self._garbage | (status_of(self.policies.l1vh_domain_calls) or HV_STATUS_ACCESS_DENIED)
         count = control >> REP_COUNT_SHIFT & REP_MASK
         start = control >> REP_START_SHIFT & REP_MASK
         if control & CONTROL_RESERVED and self.policies.reserved_control_bits != "ignored":
-            return HV_STATUS_INVALID_HYPERCALL_INPUT
-        if control >> VARHEAD_SHIFT & VARHEAD_MASK:
-            return HV_STATUS_INVALID_HYPERCALL_INPUT
+            return self._garbage | HV_STATUS_INVALID_HYPERCALL_INPUT
+        if control & VARHEAD_OR_FAST:
+            return self._garbage | HV_STATUS_INVALID_HYPERCALL_INPUT
         if simple is not None:
             if count or start:
-                return HV_STATUS_INVALID_HYPERCALL_INPUT
+                return self._garbage | HV_STATUS_INVALID_HYPERCALL_INPUT
             status = simple(input_page, output_page, refusal)
             if status and output_page is not None and self.policies.output_after_failure == "scribbled":
                 output_page[:64] = b"\xa5" * 64
-            return self._word(status, 0x5A5 if self.policies.simple_reps == "garbage" else 0)
+            return self._garbage | self._simple_reps | status
         assert rep is not None
         if start >= count:
-            return HV_STATUS_INVALID_HYPERCALL_INPUT
+            return self._garbage | HV_STATUS_INVALID_HYPERCALL_INPUT
         header = self._list_header.get(code)
         if header is not None and header + 8 * count > PAGE_SIZE:
-            return status_of(self.policies.list_crosses_page) or HV_STATUS_INVALID_ALIGNMENT
+            return self._garbage | (status_of(self.policies.list_crosses_page) or HV_STATUS_INVALID_ALIGNMENT)
         if self.policies.zero_progress == "always":
-            return self._word(HV_STATUS_SUCCESS, start)
+            return self._garbage | start << REP_COUNT_SHIFT
         limit = count
         if self._short and refusal is None:
             limit = min(count, start + self._short)
         status, completed = rep(input_page, output_page, start, limit, refusal)
         assert start <= completed <= limit, "a rep call lost count"
         assert completed < count if status else completed == limit, "TLFS: success means all, an error means fewer"
-        return self._word(status, completed)
-
-    def _word(self, status: int, completed: int) -> int:
-        word = status | completed << REP_COUNT_SHIFT
-        return word | GARBAGE if self.policies.status_garbage == "garbage" else word
+        return self._garbage | completed << REP_COUNT_SHIFT | status
 
     def _refuse(self, refusal: Refusal) -> int:
         self.refused = True
@@ -220,7 +222,7 @@ class Hypervisor(AttachmentCalls, PagingCalls, MemoryCalls):
             return HV_STATUS_INVALID_PARTITION_STATE, None
         return HV_STATUS_SUCCESS, guest
 
-    # --- guests: a life of their own (TLFS HvCallCreatePartition, InitializePartition, FinalizePartition, DeletePartition) -----
+    # --- guests: a life of their own (TLFS HvCallCreatePartition, HvCallFinalizePartition and so on) ----------------
 
     def create_partition(self, initialized: bool = True) -> int:
         """A new guest; returns its partition id. Before it is initialised nothing can be attached to it (X5)."""
@@ -258,7 +260,7 @@ class Hypervisor(AttachmentCalls, PagingCalls, MemoryCalls):
         return HV_STATUS_SUCCESS
 
     def delete_partition(self, ident: int) -> int:
-        """Remove a finalised guest whose pool has been withdrawn; returns a status."""
+        """Remove a guest that is not active; returns a status. What was not withdrawn from its pool is forgotten."""
         guest = self.partitions.get(ident)
         if guest is None or guest.kind != "guest":
             return HV_STATUS_INVALID_PARTITION_ID
@@ -287,11 +289,14 @@ class Hypervisor(AttachmentCalls, PagingCalls, MemoryCalls):
         if device.place.kind == "guest":
             raise LookupError("the guest's own page table decides")
         if device.place == IN_DEFAULT:
-            return page
+            frame = self.domains[IN_DEFAULT.id].table.frame(page)
+            return page if frame is None else frame
         reserved = any(start <= page < end for start, end in device.reserved)
         if device.place == IN_NULL:
             return page if reserved and self.policies.reserved_regions != "none" else None
         if device.place.kind == "none":
+            if device.stale is not None:
+                return device.stale.frame(page)
             return page if self.l1vh and self.policies.l1vh_idle_reach != "nothing" else None
         frame = self.domains[device.place.id].table.frame(page)
         if frame is None and reserved and self.policies.reserved_regions == "null-and-created":
@@ -304,36 +309,63 @@ class Hypervisor(AttachmentCalls, PagingCalls, MemoryCalls):
         if device.place == IN_NULL:
             return True
         if device.place.kind == "none":
+            if device.stale is not None:
+                return not device.stale.pages
             return not self.l1vh or self.policies.l1vh_idle_reach == "nothing"
         if device.place.kind == "guest" or device.place == IN_DEFAULT:
             return False
         return not self.domains[device.place.id].table.pages
 
     def check(self) -> None:
-        """Raise AssertionError if an invariant of the model is broken: one place per device, page conservation, clean tables."""
-        for domain in self.domains.values():
-            domain.table.check()
-            assert domain.pages_used >= 0, "a domain uses fewer than no pages"
+        """Raise AssertionError if an invariant is broken: one place per device, page conservation, complete tables."""
+        self._check_places()
+        self._check_tables()
+        for partition in self.partitions.values():
+            partition.pool.check()
+        owed: dict[int, int] = {self.caller.id: sum(domain.pages_used for domain in self.domains.values())}
+        for device in self.devices.values():
+            payer = device.place.id if device.place.kind == "guest" else self.caller.id
+            owed[payer] = owed.get(payer, 0) + device.pages_used
+        for partition in self.partitions.values():
+            assert partition.pool.used == owed.get(partition.id, 0), "a pool and the objects that it paid for disagree"
+
+    def _check_places(self) -> None:
         for key, device in self.devices.items():
+            kind, ident = device.place
             assert device.key == key, "a device changed its id"
-            if device.place.kind == "domain":
-                assert device.place.id in self.domains, "a device is in a domain that does not exist"
-                assert key in self.domains[device.place.id].devices, "a domain forgot its device"
-            if device.place.kind == "guest":
-                assert device.place.id in self.partitions, "a device is with a guest that does not exist"
-            assert (device.place.kind == "guest") == (device.logical is not None), "a logical id without a guest, or none with one"
+            assert kind in ("domain", "guest", "none"), "a device is in no known kind of place"
+            if kind == "domain":
+                assert ident in self.domains, "a device is in a domain that does not exist"
+                assert key in self.domains[ident].devices, "a domain forgot its device"
+            if kind == "guest":
+                assert ident in self.partitions, "a device is with a guest that does not exist"
+                assert self.partitions[ident].state == "active", "a device is with a guest that has ended"
+            assert kind == "none" or device.stale is None, "a device has a place and a stale translation"
+            assert kind != "none" or not device.pages_used, "a device is nowhere and still uses pages"
+            assert (kind == "guest") == (device.logical is not None), "a logical id without a guest, or none with one"
             if device.logical is not None:
                 assert self.logical.get(device.logical) is device, "the index of logical ids is stale"
         for ident, domain in self.domains.items():
+            assert domain.id == ident, "a domain changed its id"
             for key in domain.devices:
                 assert self.devices[key].place == Place("domain", ident), "a device is in two places"
-        assert len(self.logical) == sum(device.logical is not None for device in self.devices.values()), "a stale logical id"
-        for partition in self.partitions.values():
-            partition.pool.check()
-        used = sum(domain.pages_used for domain in self.domains.values())
-        used += sum(device.pages_used for device in self.devices.values() if device.place.kind == "domain")
-        assert self.caller.pool.used == used, "the owner's pool and its objects disagree"
-        for partition in self.partitions.values():
-            if partition.kind == "guest":
-                held = sum(d.pages_used for d in self.devices.values() if d.place == Place("guest", partition.id))
-                assert partition.pool.used == held, "a guest's pool and its devices disagree"
+        held = sum(device.logical is not None for device in self.devices.values())
+        assert len(self.logical) == held, "a stale logical id"
+
+    def _check_tables(self) -> None:
+        special = (IN_DEFAULT.id, IN_NULL.id)
+        for domain in self.domains.values():
+            domain.table.check()
+            first, second, third = domain.tables
+            created = self.policies.create_needs_memory == "yes" and domain.id not in special
+            cost = created + self._table_cost * (len(first) + len(second) + len(third))
+            assert domain.pages_used == cost, "a domain and its page tables disagree"
+            assert second == {index >> 9 for index in first}, "a page table hangs in the air (level 2)"
+            assert third == {index >> 9 for index in second}, "a page table hangs in the air (level 3)"
+            for run in domain.table:
+                assert run.end <= self.width_pages, "a page is mapped beyond the IOVA width"
+                if self._tables_cost:
+                    level1 = range(run.start >> 9, ((run.end - 1) >> 9) + 1)
+                    assert all(index in first for index in level1), "a page is mapped without a page table"
+                owned = self._not_owned(run.frame, run.frame + run.end - run.start)
+                assert owned == run.frame + run.end - run.start, "a deposited frame is mapped"

@@ -37,7 +37,8 @@ CONTIGUOUS_PAGES = 8
 class Pool:
     """The memory of one partition, "like a bank account" (TLFS 2.0, 7.1.1). Counts are 4 KiB pages.
 
-    Every page that was ever deposited and not withdrawn is in ``frames`` and is either free or used by an object.
+    Every page that was ever deposited and not withdrawn is in ``frames`` and is either free or used by an object; which
+    one is used is not kept. ``blocks`` counts how many contiguous blocks are among the free pages.
     """
 
     free: int = 0
@@ -58,8 +59,12 @@ class Pool:
         self.blocks = min(self.blocks, self.free // CONTIGUOUS_PAGES)
         return self.frames.take(count)
 
+    def holds(self, count: int, contiguous: bool = False) -> bool:
+        """Whether :meth:`take` would succeed."""
+        return count <= (self.blocks if contiguous else self.free)
+
     def take(self, count: int, contiguous: bool = False) -> bool:
-        """Use ``count`` free pages for an object (8 contiguous ones a page if ``contiguous``); False if there are not enough."""
+        """Use ``count`` free pages (blocks of 8 if ``contiguous``) for an object; False if there are not enough."""
         if contiguous:
             if self.blocks < count:
                 return False
@@ -69,16 +74,20 @@ class Pool:
             return False
         self.free -= count
         self.used += count
+        if self.blocks * CONTIGUOUS_PAGES > self.free:
+            self.blocks = self.free // CONTIGUOUS_PAGES
         return True
 
     def give(self, count: int) -> None:
-        """An object went away: its pages are free again."""
+        """An object went away: its pages are free again, blocks as blocks."""
         self.used -= count
         self.free += count
+        self.blocks = min(self.blocks + count // CONTIGUOUS_PAGES, self.free // CONTIGUOUS_PAGES)
 
     def check(self) -> None:
         """Raise AssertionError unless every page is exactly once free or used."""
-        assert self.free >= 0 and self.used >= 0, "a pool went below zero"
+        assert min(self.free, self.used, self.blocks) >= 0, "a pool went below zero"
+        assert self.blocks * CONTIGUOUS_PAGES <= self.free, "more contiguous blocks than free pages"
         assert self.free + self.used == len(self.frames), "pages of a pool appeared or vanished"
 
 
@@ -108,7 +117,11 @@ class Domain:
 
 @dataclass(slots=True)
 class Device:
-    """A device as the hypervisor knows it: its id, where it is, and under which logical id a guest has it."""
+    """A device as the hypervisor knows it: its id, where it is, and under which logical id a guest has it.
+
+    ``owned`` devices are the hypervisor's own (a debugger's NIC). ``reserved`` are page ranges that firmware reserved
+    for the device. ``stale`` is the table of a deleted domain that its translation still points to (D8, adversarial).
+    """
 
     key: int
     place: Place = IN_DEFAULT
@@ -117,3 +130,4 @@ class Device:
     logical: int | None = None
     pages_used: int = 0
     present: bool = True
+    stale: RangeMap | None = None

@@ -1,4 +1,4 @@
-"""MAP_DEVICE_GPA_PAGES and UNMAP_DEVICE_GPA_PAGES (README sections 3.5 and 3.6), and the page tables that maps take."""
+"""MAP_DEVICE_GPA_PAGES and UNMAP_DEVICE_GPA_PAGES (README "Map", "Unmap"), and the page tables that maps take."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hvmodel.hypervisor.abi import (
     HV_STATUS_SUCCESS,
     PAGE_SHIFT,
 )
-from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, Domain, Partition
+from hvmodel.hypervisor.objects import CONTIGUOUS_PAGES, IN_DEFAULT, IN_NULL, Domain, Partition
 from hvmodel.hypervisor.policies import Policies, status_of
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class PagingCalls:
     if TYPE_CHECKING:
 
         def _domain(self, partition_id: int, vtl: int, kind: int, ident: int) -> tuple[int, Domain | None]: ...
+        def _not_owned(self, frame: int, end: int) -> int: ...
 
     def _prepare_paging(self) -> None:
         policies = self.policies
@@ -43,10 +44,11 @@ class PagingCalls:
         self._unmap_checked = policies.unmap_unmapped != "success"
         self._tables_cost = policies.page_table_cost == "exact"
         self._table_pages = 300 if policies.deposit_suffices == "several" else 1
+        self._table_cost = self._table_pages * (CONTIGUOUS_PAGES if policies.shortage_status in ("0x75", "0x83") else 1)
         self._shortage = status_of(policies.shortage_status) or HV_STATUS_INSUFFICIENT_MEMORY
         self._contiguous = policies.shortage_status in ("0x75", "0x83")
-        self._deposits = 0
-        """Frames that Linux has deposited; while there are none, M9 needs no look-up."""
+        self._deposited = False
+        """Whether Linux ever deposited a frame; until then M9 needs no look-up."""
 
     def _target(self, domain: Domain, base: int) -> int:
         """The status for mapping or unmapping in this domain at this base address (M4, M10, M11)."""
@@ -59,7 +61,7 @@ class PagingCalls:
         return HV_STATUS_SUCCESS
 
     def _bounds(self, first: int, start: int, limit: int, refusal: Refusal | None) -> tuple[int, int, bool]:
-        """Where a rep call that starts at page ``first`` has to stop: (element, status, whether that is the refusal)."""
+        """Where a rep call that starts at page ``first`` has to stop: element, status, and whether by the refusal."""
         stop, status, refused = limit, HV_STATUS_SUCCESS, False
         if first + stop > self.width_pages:
             stop = max(start, self.width_pages - first)
@@ -67,10 +69,8 @@ class PagingCalls:
                 stop = start
             status = HV_STATUS_INVALID_PARAMETER
         if refusal is not None:
-            done = max(start, refusal.done)
-            if done >= limit:
-                done = limit - 1
-            if done < stop or (done == stop and status == HV_STATUS_SUCCESS):
+            done = min(max(start, refusal.done), limit - 1)
+            if done < stop:
                 stop, status, refused = done, refusal.status, True
         return stop, status, refused
 
@@ -97,7 +97,8 @@ class PagingCalls:
         first = base >> PAGE_SHIFT
         stop, status, refused = self._bounds(first, start, limit, refusal)
         if self._tables_cost and self.policies.shortage_at == "call" and start < stop:
-            if self._tables_missing(domain, first + start, first + stop) > self.caller.pool.free:
+            missing = self._tables_missing(domain, first + start, first + stop)
+            if not self.caller.pool.holds(missing, self._contiguous):
                 return self._shortage, start
         done = start
         if start < stop:
@@ -117,14 +118,10 @@ class PagingCalls:
         return status, done
 
     def _map_run(self, domain: Domain, page: int, count: int, frame: int, flags: int) -> tuple[int, int]:
-        """Map one contiguous run; returns how many pages took effect and, if fewer than asked, the status that stopped it."""
-        able, status = count, HV_STATUS_SUCCESS
-        if self._deposits:
-            for partition in self.partitions.values():
-                taken = partition.pool.frames.slice(frame, frame + able)
-                if taken:
-                    able = taken[0][0] - frame
-                    status = status_of(self.policies.frame_not_owned) or HV_STATUS_OPERATION_DENIED
+        """Map one contiguous run; returns how many pages took effect and the status that stopped it, if any did."""
+        able, status = self._not_owned(frame, frame + count) - frame, HV_STATUS_SUCCESS
+        if able < count:
+            status = status_of(self.policies.frame_not_owned) or HV_STATUS_OPERATION_DENIED
         if self._remap_checked:
             for run in domain.table.slice(page, page + able):
                 same = run.frame == frame + run.start - page and run.tag == flags
@@ -209,6 +206,6 @@ class PagingCalls:
             for index in range(start >> shift, ((end - 1) >> shift) + 1):
                 if index in level and not domain.table.meets(index << shift, (index + 1) << shift):
                     level.discard(index)
-                    freed += self._table_pages * (8 if self._contiguous else 1)
+                    freed += self._table_cost
         domain.pages_used -= freed
         self.caller.pool.give(freed)

@@ -1,11 +1,12 @@
 """Open questions about the real hypervisor, each with its possible answers, and named sets of answers.
 
-No public document describes the device-domain calls. Where Linux headers, drivers and review mails leave a question open, the
-model does not guess: the question is a field of :class:`Policies`, its alternatives are listed, and the default is what today's
-hypervisor most likely does. A **profile** is a named set of answers. A finding that needs a particular answer is reported with it.
+No public document describes the device-domain calls. Where Linux headers, drivers and review mails leave a question
+open, the model does not guess: the question is a field of :class:`Policies`, its alternatives are listed, and the
+default is what today's hypervisor most likely does. A **profile** is a named set of answers. A finding that needs a
+particular answer is reported with it.
 
-The ids (G, D, A, M, P, X) are those of ``hypervisor/README.md``, which gives the evidence. An alternative that is marked
-adversarial is one that no honest hypervisor should give; no profile but ``adversarial`` uses it.
+The ids (G, D, A, M, P, X) are those of ``hypervisor/README.md``, which gives the evidence. An alternative that is
+marked adversarial is one that no honest hypervisor should give; no profile uses it.
 """
 
 from __future__ import annotations
@@ -142,8 +143,8 @@ def describe(name: str, answer: str) -> str:
 class Profile:
     """A named hypervisor: its answers, and the limits that belong to it.
 
-    ``root_pool`` is how many pages the root's pool holds at boot, ``domain_limit`` how many created domains may exist (0: no
-    limit), ``l1vh`` whether Linux runs as an L1VH, ``capabilities`` whether GET_IOMMU_CAPABILITIES exists.
+    ``root_pool`` is how many pages the root's pool holds at boot, ``domain_limit`` how many created domains may exist
+    (0: no limit), ``l1vh`` whether Linux runs as an L1VH, ``capabilities`` whether GET_IOMMU_CAPABILITIES exists.
     """
 
     name: str
@@ -197,4 +198,4 @@ PROFILES: dict[str, Profile] = {
         ),
     )
 }
-"""The profiles by name. ``variations`` is not among them: it is ``default`` with one answer changed per world (rules/worlds.py)."""
+"""The profiles by name."""
