@@ -1,0 +1,105 @@
+"""Faults: places where the world answers differently than its state would, as plain data.
+
+A fault names a **site** (a hypercall by its name, or a kernel service), which arrival there within the operation it applies to,
+the answer, and how long it lasts. The same object is what a rule draws, what a trace stores and what the minimiser removes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+KZALLOC: Final = "kzalloc"
+ALLOC_PAGES: Final = "alloc_pages"
+SYSFS_ADD: Final = "iommu_device_sysfs_add"
+REGISTER: Final = "iommu_device_register"
+
+KERNEL_SITES: Final = (KZALLOC, ALLOC_PAGES, SYSFS_ADD, REGISTER)
+"""Kernel services that can fail; every other site is a hypercall name of ``hypervisor.abi.CALL_NAMES``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One refusal.
+
+    ``nth`` counts arrivals at the site within the operation, from 1. ``status`` is the hypervisor's answer (unused for kernel
+    services, which fail with -ENOMEM); ``done`` is how many elements of a rep call take effect before it. ``times`` is how
+    many arrivals in a row are refused, beyond the operation if need be; None means until lifted, that is until recovery.
+    """
+
+    site: str
+    nth: int = 1
+    status: int = 0
+    done: int = 0
+    times: int | None = 1
+
+    def __str__(self) -> str:
+        text = f"{self.site}#{self.nth}"
+        if self.site not in KERNEL_SITES:
+            text += f"={self.status:#x}"
+        if self.done:
+            text += f" after {self.done}"
+        if self.times != 1:
+            text += " until lifted" if self.times is None else f" x{self.times}"
+        return text
+
+
+class FaultPlan:
+    """Decides, arrival by arrival, which fault applies; remembers what was reached and what fired."""
+
+    __slots__ = ("_active", "_standing", "counts", "fired", "reached")
+
+    def __init__(self) -> None:
+        self._active: list[list[object]] = []
+        self._standing: list[list[object]] = []
+        self.counts: dict[str, int] = {}
+        """Arrivals per site in this operation."""
+        self.fired: list[Fault] = []
+        """Faults that decided an answer in this operation, once per answer."""
+        self.reached: dict[str, int] = {}
+        """Arrivals per site over the whole run."""
+
+    def begin(self, faults: tuple[Fault, ...]) -> None:
+        """A new operation with its own faults; those that still last stay in force."""
+        if self.counts:
+            for site, count in self.counts.items():
+                self.reached[site] = self.reached.get(site, 0) + count
+            self.counts = {}
+        if self.fired:
+            self.fired = []
+        self._standing = [entry for entry in self._active if entry[1] and entry[2] != 0] if self._active else []
+        self._active = self._standing + [[fault, False, fault.times] for fault in faults]
+
+    def lift(self) -> None:
+        """Recovery: nothing is refused any more."""
+        self._active = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether a fault may still apply."""
+        return bool(self._active)
+
+    def arrive(self, site: str) -> Fault | None:
+        """The fault that applies to this arrival, or None. A hypercall fault has fired only once :meth:`fire` is told so."""
+        count = self.counts.get(site, 0) + 1
+        self.counts[site] = count
+        for entry in self._active:
+            fault, started, left = entry
+            assert isinstance(fault, Fault)
+            if fault.site != site or left == 0 or (not started and count < fault.nth):
+                continue
+            entry[1] = True
+            if isinstance(left, int):
+                entry[2] = left - 1
+            return fault
+        return None
+
+    def fire(self, fault: Fault) -> None:
+        """The fault decided an answer."""
+        self.fired.append(fault)
+
+    def refusals(self, *sites: str) -> int:
+        """How many answers at these sites (all sites if none is named) were decided by a fault in this operation."""
+        if not sites:
+            return len(self.fired)
+        return sum(fault.site in sites for fault in self.fired)

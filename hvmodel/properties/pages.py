@@ -1,0 +1,392 @@
+"""Pages: what the caller holds, what the driver's tree says, what the hypervisor maps.
+
+After each ``map_pages`` and ``unmap_pages`` the three are compared over the pages of the call and over every page that the call
+changed anywhere; by induction nothing else can have come apart. The cost follows the number of runs that the call touched.
+"""
+
+from __future__ import annotations
+
+from hvmodel.callers.books import LIMBO, PAGE_END, DomainBook, tag_prot
+from hvmodel.callers.watch import MapCall, UnmapCall
+from hvmodel.hypervisor.abi import HV_MAP_GPA_READABLE, HV_MAP_GPA_WRITABLE, PAGE_SHIFT
+from hvmodel.kernel.iommu import IOMMU_READ, IOMMU_WRITE
+from hvmodel.properties.verdicts import Bench
+from hvmodel.ranges import PageSet, merged
+
+Triples = list[tuple[int, int, int]]
+
+_UNMAP = "UNMAP_DEVICE_GPA_PAGES"
+
+
+def size_class(pages: int) -> str:
+    """The encoding class of a rep count: where the input page, the 12-bit field and the u16 parameter turn."""
+    if pages == 0:
+        return "0"
+    for limit in (507, 4095, 65535):
+        if pages <= limit:
+            return f"<={limit}"
+    return ">65535"
+
+
+class PageJudge(Bench):
+    """The page properties."""
+
+    touched: list[tuple[int, int]]
+    """Page ranges that the hypervisor changed in the domain of the running call."""
+
+    # --- answers --------------------------------------------------------------------------------------------------------
+
+    def judge_map(self, call: MapCall) -> None:
+        """M1 to M5, M8 to M10 at the driver call."""
+        book, size, ret = call.book, call.size, call.ret
+        pages = size >> PAGE_SHIFT
+        start = call.iova >> PAGE_SHIFT
+        end = min(start + pages, PAGE_END)
+        mapped = call.mapped if call.mapped is not None else size if ret == 0 else 0
+        shape = (
+            "ok" if ret == 0 else "failed",
+            size_class(pages),
+            "large" if call.pgsize > 4096 else "small",
+            book.kind,
+            self._relation(book, start, end) if ret else "",
+        )
+        self.saw("map-result")
+        if size and (mapped > size or mapped & 0xFFF or (ret == 0 and mapped == 0)):
+            self.fail("map-result", book.name, f"{book.name}: map of {size:#x} bytes answers {ret}, mapped {mapped:#x}", *shape)
+        if ret == 0 and book.kind == "device" and size:
+            self._permissions(call, start, start + (min(mapped, size) >> PAGE_SHIFT))
+        self._compare(book, start, end, "map", shape, failed_from=start + (mapped >> PAGE_SHIFT) if ret else end)
+
+    def judge_unmap(self, call: UnmapCall) -> None:
+        """U1 to U6, U10 to U12 at the driver call."""
+        book, answer = call.book, call.answer
+        start, pages = call.iova >> PAGE_SHIFT, call.size >> PAGE_SHIFT
+        end = min(start + pages, PAGE_END)
+        told = answer >> PAGE_SHIFT
+        first = call.extents[0] if call.extents else None
+        last = call.extents[-1] if call.extents else None
+        shape = (
+            "at" if first and first[0] == start else "inside" if first and first[0] < start else "outside",
+            "at" if last and last[1] == end else "inside" if last and last[1] > end else "outside",
+            "0" if not answer else "less" if answer < call.size else "equal" if answer == call.size else "more",
+            size_class(pages),
+            "large" if call.pgsize > 4096 else "small",
+            book.kind,
+        )
+        self.saw("unmap-honest")
+        if answer & 0xFFF or (told and call.before < told and not self._aside(book, start, start + told)):
+            self.fail(
+                "unmap-honest",
+                book.name,
+                f"{book.name}: unmap at {call.iova:#x} says {answer:#x} bytes are gone, {call.before << 12:#x} were mapped there",
+                *shape,
+            )
+        allowed = PageSet()
+        allowed.add(start, end)
+        for extent_start, extent_end in call.extents:
+            allowed.add(extent_start, extent_end)
+        self._compare(book, start, max(end, min(start + told, PAGE_END)), "unmap", shape, allowed=allowed)
+
+    def judge_unmap_request(self, book: DomainBook, start: int, end: int, total: int, legal: bool) -> None:
+        """U7 to U9 at the request."""
+        if not legal or self.refusals(_UNMAP):
+            return
+        self.saw("unmap-total")
+        if total != (end - start) << PAGE_SHIFT:
+            self.fail(
+                "unmap-total",
+                book.name,
+                f"{book.name}: unmapping {(end - start) << 12:#x} mapped bytes at {start << 12:#x} gives back {total:#x}",
+                "0" if total == 0 else "less" if total < (end - start) << PAGE_SHIFT else "more",
+                size_class(end - start),
+                book.kind,
+            )
+
+    def judge_map_request(self, book: DomainBook, start: int, end: int, ret: int) -> None:
+        """M6 and M7 at the request: after a failure nothing of it may be left unless an unmap was refused."""
+        if ret == 0:
+            return
+        left = [run for run in book.pages.slice(start, end) if run.tag & LIMBO and not book.aside.meets(run.start, run.end)]
+        if not left:
+            return
+        if self.refusals(_UNMAP):
+            self.environment.append(f"{book.name}: pages from {left[0].start << 12:#x} may be reached after a failed map")
+            return
+        self.fail(
+            "map-result",
+            f"{book.name} request",
+            f"{book.name}: the map failed, and undoing it left {left[0].start << 12:#x} in limbo",
+            "request",
+        )
+
+    def judge_lookup(self, book: DomainBook, iova: int, answer: int) -> None:
+        """L1: one ``iova_to_phys`` answer."""
+        page = iova >> PAGE_SHIFT
+        self.saw("lookup-matches-caller")
+        if book.aside and page in book.aside:
+            return
+        expected = self._promised(book, page)
+        if expected is not None and answer != (expected + (iova & 0xFFF) if expected else 0):
+            self.fail(
+                "lookup-matches-caller",
+                book.name,
+                f"{book.name}: iova_to_phys({iova:#x}) is {answer:#x}, promised {expected:#x}",
+                "lookup",
+                book.kind,
+            )
+
+    # --- the comparison -------------------------------------------------------------------------------------------------
+
+    def _promised(self, book: DomainBook, page: int) -> int | None:
+        """What ``iova_to_phys`` must answer at the start of a page (bytes); None if anything is right."""
+        run = book.pages.find(page)
+        if run is not None and not run.tag & LIMBO:
+            return run.frame + page - run.start << PAGE_SHIFT
+        if run is None:
+            return 0
+        if book.kind == "direct":
+            return None
+        domain = self.hypervisor.domains.get(book.hv_id) if book.hv_id is not None else None
+        frame = domain.table.frame(page) if domain is not None else None
+        return 0 if frame is None else frame << PAGE_SHIFT
+
+    def _tree(self, book: DomainBook, start: int, end: int) -> Triples | None:
+        """The driver's tree over a page range, as a lookup would see it: the first node that holds a page decides."""
+        tree = self.driver.tree(book.domain)
+        if tree is None:
+            return None
+        low, last = start << PAGE_SHIFT, (end << PAGE_SHIFT) - 1
+        node = tree.iter_first(low, last)
+        result: Triples = []
+        at = start
+        while node is not None:
+            first, stop = node.start >> PAGE_SHIFT, (node.last >> PAGE_SHIFT) + 1
+            begin, finish = max(first, at), min(stop, end)
+            if begin < finish and node.start <= node.last:
+                frame = self.driver.node_paddr(node) >> PAGE_SHIFT
+                result.append((begin, finish, frame + begin - first))
+                at = finish
+            node = tree.iter_next(node, low, last)
+        return result
+
+    def _compare(
+        self,
+        book: DomainBook,
+        start: int,
+        end: int,
+        what: str,
+        shape: tuple[object, ...],
+        failed_from: int | None = None,
+        allowed: PageSet | None = None,
+    ) -> None:
+        """Compare the three views over ``[start, end)`` and over whatever else the call changed."""
+        ranges = [(start, end)] if start < end else []
+        extra: list[tuple[int, int]] = []
+        for low, high in self.touched:
+            if low < start or high > end:
+                extra.append((low, high))
+        self.touched = []
+        tree = self.driver.tree(book.domain)
+        if tree is not None and tree.changes:
+            for first, last in tree.changes:
+                low, high = first >> PAGE_SHIFT, (last >> PAGE_SHIFT) + 1
+                if low < high and (low < start or high > end):
+                    extra.append((low, high))
+            tree.changes.clear()
+        if extra:
+            union = PageSet()
+            for low, high in [*ranges, *extra]:
+                union.add(low, high)
+            ranges = list(union.ranges())
+        for low, high in ranges:
+            self._compare_range(book, low, high, what, shape, failed_from, allowed)
+
+    def _compare_range(
+        self,
+        book: DomainBook,
+        start: int,
+        end: int,
+        what: str,
+        shape: tuple[object, ...],
+        failed_from: int | None,
+        allowed: PageSet | None,
+    ) -> None:
+        held = book.pages.slice(start, end)
+        caller = [(run[0], run[1], run[2]) for run in held]
+        tree = self._tree(book, start, end)
+        device_domain = book.kind == "device"
+        table: Triples = []
+        if device_domain:
+            domain = self.hypervisor.domains.get(book.hv_id) if book.hv_id is not None else None
+            if domain is not None:
+                table = [(run[0], run[1], run[2]) for run in domain.table.slice(start, end)]
+        self.saw("no-stale-mapping")
+        if held:
+            self.saw("no-lost-mapping")
+        if tree is not None:
+            self.saw("tree-matches-hypervisor")
+        clean = not any(run[3] & LIMBO for run in held) and not book.aside
+        if clean:
+            same = caller == table or not device_domain or merged(caller) == merged(table)
+            if same and (tree is None or tree == caller or merged(tree) == merged(caller)):
+                self._ask(book, start, end, what, shape)
+                return
+        self._dissect(book, start, end, table, tree, what, shape, failed_from, allowed)
+
+    def _ask(self, book: DomainBook, start: int, end: int, what: str, shape: tuple[object, ...]) -> None:
+        """Ask ``iova_to_phys`` at the first and the last page of a range that agrees otherwise."""
+        ops = self.core.ops
+        assert ops is not None
+        self.saw("lookup-matches-caller")
+        for page in (start, end - 1) if end - 1 > start else (start,):
+            expected = self._promised(book, page)
+            answer = ops.iova_to_phys(book.domain, page << PAGE_SHIFT)
+            if expected is not None and answer != expected:
+                self.fail(
+                    "lookup-matches-caller",
+                    book.name,
+                    f"{book.name}: iova_to_phys({page << 12:#x}) is {answer:#x}, promised {expected:#x}",
+                    what,
+                    *shape,
+                )
+
+    def _dissect(
+        self,
+        book: DomainBook,
+        start: int,
+        end: int,
+        table: Triples,
+        tree: Triples | None,
+        what: str,
+        shape: tuple[object, ...],
+        failed_from: int | None,
+        allowed: PageSet | None,
+    ) -> None:
+        """The views differ, or pages are in limbo: find out page run by page run which property says what."""
+        ops = self.core.ops
+        assert ops is not None
+        held = book.pages.slice(start, end)
+        edges = {start, end}
+        for triple in table + (tree or []):
+            edges.update((triple[0], triple[1]))
+        for run in held:
+            edges.update((run.start, run.end))
+        for low, high in book.aside.slice(start, end):
+            edges.update((low, high))
+        if failed_from is not None and start < failed_from < end:
+            edges.add(failed_from)
+        if allowed is not None:
+            for low, high in allowed.slice(start, end):
+                edges.update((low, high))
+        cuts = sorted(edges)
+        wrong: dict[str, list[tuple[int, int, str]]] = {}
+        device_domain = book.kind == "device"
+        # The triples and runs are sorted: one walk with three cursors.
+        i = j = k = 0
+        for count, (low, high) in enumerate(zip(cuts, cuts[1:], strict=False)):
+            while i < len(table) and table[i][1] <= low:
+                i += 1
+            while tree is not None and j < len(tree) and tree[j][1] <= low:
+                j += 1
+            while k < len(held) and held[k].end <= low:
+                k += 1
+            if low in book.aside:
+                continue
+            here = table[i][2] + low - table[i][0] if i < len(table) and table[i][0] <= low else None
+            believed = None
+            if tree is not None and j < len(tree) and tree[j][0] <= low:
+                believed = tree[j][2] + low - tree[j][0]
+            run = held[k] if k < len(held) and held[k].start <= low else None
+            promised = run.frame + low - run.start if run is not None else None
+            limbo = run is not None and bool(run.tag & LIMBO)
+
+            def note(name: str, text: str, low: int = low, high: int = high) -> None:
+                wrong.setdefault(name, []).append((low, high, text))
+
+            if device_domain:
+                if run is None and here is not None:
+                    note("no-stale-mapping", f"still reach {here << 12:#x}")
+                    if failed_from is not None and low >= failed_from:
+                        note("map-result", f"are mapped to {here << 12:#x} after a failed map")
+                if run is not None and here != promised and not (limbo and here is None):
+                    note("no-lost-mapping", "are not mapped" if here is None else f"reach {here << 12:#x}")
+                    if allowed is not None and not allowed.meets(low, high):
+                        note("unmap-honest", "lost, though the unmap did not meet them")
+                if tree is not None and believed != here:
+                    note("tree-matches-hypervisor", f"tree {_hex(believed)}, hypervisor {_hex(here)}")
+            if count < 256:
+                answer = ops.iova_to_phys(book.domain, low << PAGE_SHIFT)
+                if limbo:
+                    expected = None if not device_domain else (here or 0) << PAGE_SHIFT
+                else:
+                    expected = (promised or 0) << PAGE_SHIFT
+                if expected is not None and answer != expected:
+                    note("lookup-matches-caller", f"iova_to_phys says {answer:#x}, promised {expected:#x}")
+        if wrong:
+            self._write_down(book, wrong, what, shape)
+
+    def _write_down(
+        self, book: DomainBook, wrong: dict[str, list[tuple[int, int, str]]], what: str, shape: tuple[object, ...]
+    ) -> None:
+        """Report each property once for this call and set the pages aside: they are not judged again."""
+        for name, places in wrong.items():
+            pages = sum(high - low for low, high, _ in places)
+            low, _high, text = places[0]
+            self.muted.discard((name, book.name))
+            self.fail(name, book.name, f"{book.name}: {_count(pages)} from {low << 12:#x}: {text}", what, *shape)
+        for places in wrong.values():
+            for low, high, _ in places:
+                book.aside.add(low, high)
+
+    # --- small things ---------------------------------------------------------------------------------------------------
+
+    def _aside(self, book: DomainBook, start: int, end: int) -> bool:
+        return bool(book.aside) and book.aside.meets(start, end)
+
+    def _relation(self, book: DomainBook, start: int, end: int) -> str:
+        """Whether other mappings are near a failed map: over it, next to it, or not."""
+        if book.pages.meets(start, end):
+            return "over"
+        return "alone" if not book.pages.pages else "beside"
+
+    def _permissions(self, call: MapCall, start: int, end: int) -> None:
+        """What was mapped may do no more than was asked, and no less."""
+        domain = self.hypervisor.domains.get(call.book.hv_id) if call.book.hv_id is not None else None
+        if domain is None:
+            return
+        self.saw("permissions-match")
+        strict_read = self.hypervisor.policies.flags_not_readable == "accepted"
+        for run in domain.table.slice(start, end):
+            writable, readable = bool(run.tag & HV_MAP_GPA_WRITABLE), bool(run.tag & HV_MAP_GPA_READABLE)
+            wants_write, wants_read = bool(call.prot & IOMMU_WRITE), bool(call.prot & IOMMU_READ)
+            if writable != wants_write or (readable and not wants_read and strict_read) or (wants_read and not readable):
+                asked = "".join(letter for letter, want in (("r", wants_read), ("w", wants_write)) if want) or "nothing"
+                self.fail(
+                    "permissions-match",
+                    call.book.name,
+                    f"{call.book.name}: {run.start << 12:#x} asked as {asked}, is "
+                    + "".join(letter for letter, has in (("r", readable), ("w", writable)) if has),
+                    asked,
+                )
+                return
+
+    def audit(self) -> None:
+        """Compare everything, not only what was touched; for tests and for the end of a run."""
+        for book in list(self.core.books.of_domain.values()):
+            if book.kind not in ("device", "direct"):
+                continue
+            tree = self.driver.tree(book.domain)
+            if tree is not None:
+                tree.changes.clear()
+            self._compare_range(book, 0, PAGE_END, "audit", (), None, None)
+
+
+def _hex(frame: int | None) -> str:
+    return "nothing" if frame is None else f"{frame << 12:#x}"
+
+
+def _count(pages: int) -> str:
+    return "1 page" if pages == 1 else f"{pages} pages"
+
+
+__all__ = ["PageJudge", "size_class", "tag_prot"]
