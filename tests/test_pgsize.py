@@ -141,7 +141,7 @@ Calls = list[tuple[int, int]]
 
 
 class Vector(NamedTuple):
-    """Maps (iova, paddr, size), the ``map_pages`` calls of each, and the ``unmap_pages`` calls of one unmap (iova, size)."""
+    """Maps (iova, paddr, size), the ``map_pages`` calls of each, and the ``unmap_pages`` calls of one unmap."""
 
     name: str
     bitmap: int

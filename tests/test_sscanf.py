@@ -47,6 +47,7 @@ SKIP_LIST = " (%x:%x:%x.%x) %n"
         ("(ffffffff:80000000:7fffffff.0)", 4, [-1, -(2**31), 2**31 - 1, 0, 30]),
         ("(123456789abcdef01:0:0.0)", 4, [0xABCDEF01 - 2**32, 0, 0, 0, 25]),  # wraps, the low 32 bits stay
         ("(0:3:0.0)\0(0:4:0.0)", 4, [0, 3, 0, 0, 9]),  # a C string ends here
+        ("(0:3:0.0) \0 (0:4:0.0)", 4, [0, 3, 0, 0, 10]),
         ("(\u0660:3:0.0)", 0, []),  # a digit for Python, not for the kernel
     ],
 )
@@ -85,7 +86,7 @@ def test_other_formats(text: str, fmt: str, count: int, values: list[int]) -> No
     assert sscanf(text, fmt) == (count, values)
 
 
-@pytest.mark.parametrize("fmt", ["%s", "%c", "%i", "%5x", "%lx", "%*x", "%%", "%", "%[a]"])
+@pytest.mark.parametrize("fmt", ["%s", "%c", "%i", "%5x", "%lx", "%*x", "%%", "%", "%[a]", "a\0b"])
 def test_formats_that_are_not_modelled_are_refused(fmt: str) -> None:
     """Protects: a driver model cannot get a silent wrong answer for a conversion that this function does not know."""
     with pytest.raises(ValueError, match="sscanf format"):

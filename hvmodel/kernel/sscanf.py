@@ -19,7 +19,8 @@ _NUMBERS = {
     "u": (re.compile("()([0-9]+)"), 10),
 }
 
-_FORMAT = re.compile("(?:[^%]|%[xXdun])*")
+_FORMAT = re.compile("(?:[^%\0]|%[xXdun])*")
+"""What is modelled. No NUL, so that one in the text matches nothing and ends it."""
 
 
 def _as_int(value: int) -> int:
@@ -45,8 +46,6 @@ def sscanf(text: str, fmt: str) -> tuple[int, list[int]]:
     """
     if _FORMAT.fullmatch(fmt) is None:
         raise ValueError(f"sscanf format {fmt!r}: only %x %X %d %u %n, white space and literal characters are modelled")
-    text = text.partition("\0")[0]
-    fmt = fmt.partition("\0")[0]
     count = 0
     values: list[int] = []
     at = 0  # in text
