@@ -354,6 +354,7 @@ class Hypervisor(AttachmentCalls, PagingCalls, MemoryCalls):
 
     def _check_tables(self) -> None:
         special = (IN_DEFAULT.id, IN_NULL.id)
+        pools = [partition.pool.frames for partition in self.partitions.values()]
         for domain in self.domains.values():
             domain.table.check()
             first, second, third = domain.tables
@@ -367,5 +368,5 @@ class Hypervisor(AttachmentCalls, PagingCalls, MemoryCalls):
                 if self._tables_cost:
                     level1 = range(run.start >> 9, ((run.end - 1) >> 9) + 1)
                     assert all(index in first for index in level1), "a page is mapped without a page table"
-                owned = self._not_owned(run.frame, run.frame + run.end - run.start)
-                assert owned == run.frame + run.end - run.start, "a deposited frame is mapped"
+                end = run.frame + run.end - run.start
+                assert not any(pool.meets(run.frame, end) for pool in pools), "a deposited frame is mapped"
