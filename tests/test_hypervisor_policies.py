@@ -6,11 +6,14 @@ alternative without a row fails, and so do two alternatives of one question that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import hvmodel.hypervisor
 from hvmodel.hypervisor import DEFAULT, IN_NULL, PROFILES, QUESTIONS, Device, Hypervisor, Policies, Refusal, abi
 from hvmodel.hypervisor.console import Console
 from hvmodel.hypervisor.policies import describe, differences, status_of
@@ -539,3 +542,18 @@ def test_words_about_answers() -> None:
     assert differences(PROFILES["old-root"].policies) == {"attach_elsewhere": "0x58"}
     assert not differences(DEFAULT)
     assert describe("detach_leaves", "none") == "A4=none (where a detached device is)"
+
+
+def test_the_readme_has_every_question() -> None:
+    """hypervisor/README.md lists each question by id with its field and all alternatives, each profile."""
+    text = (Path(hvmodel.hypervisor.__file__).parent / "README.md").read_text()
+    table = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
+    for name, question in QUESTIONS.items():
+        row = table[question.id]
+        assert f"{question.text} (`{name}`)" in row
+        listed = re.findall(r"`([^`]+)`", row.split(" | ")[2])
+        assert tuple(listed) == question.alternatives
+        assert row.split(" | ")[2].count("(adversarial)") == len(question.adversarial)
+    for name, profile in PROFILES.items():
+        assert table[name] == f"| {name} | {profile.summary} |"
+    assert not re.search(r"(?<![\w.])/(work|tmp|home|root)\b|\.\./", text)
