@@ -172,7 +172,8 @@ class IommuCore(Mapping):
             self.watch.begin_call("release_device", None, device)
             ops.release_device(device)
             self.watch.end_call()
-        book.places = {IN_DEFAULT, IN_NULL} if not self.config.l1vh else {NOWHERE, IN_DEFAULT, IN_NULL}
+        if book.known:  # A12; a device that this kernel never attached is where an earlier one left it
+            book.places = {IN_DEFAULT, IN_NULL} if not self.config.l1vh else {NOWHERE, IN_DEFAULT, IN_NULL}
         book.excused = False
         book.known = False
         device.claimed = False

@@ -193,7 +193,7 @@ class HypercallJudge(Bench):
                 if name is None:
                     self.environment.append(f"{rule}: {detail}")
                 elif (name, f"{rule} {self.call}") not in self.muted:
-                    self.fail(name, f"{rule} {self.call}", f"{self.call}: {detail}", rule, detail.split(" ")[0])
+                    self.fail(name, f"{rule} {self.call}", f"{self.call}: {detail}", rule, "" if detail[0].isdigit() else detail.split(" ")[0])
             kernel.reports.clear()
         cpu = kernel.cpu
         self.saw("context-is-balanced")

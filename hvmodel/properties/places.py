@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from hvmodel.callers.books import DomainBook
 from hvmodel.callers.watch import AttachCall
+from hvmodel.hypervisor import abi
 from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Place
 from hvmodel.kernel.iommu import EINVAL, ENOMEM, ERRNO_NAMES, Device
 from hvmodel.properties.verdicts import Bench, kind_of
-
-_MOVES = ("ATTACH_DEVICE_DOMAIN", "ATTACH_DEVICE")
 
 
 class PlaceJudge(Bench):
@@ -72,7 +71,8 @@ class PlaceJudge(Bench):
             "ok" if ret == 0 else "failed",
             "must" if call.must else "plain",
         )
-        if new.kind in ("identity", "blocked") and not owned and refused <= 1:
+        lost = old is None and call.before.kind == "guest" and self.hypervisor.policies.domain_from_guest != "move"
+        if new.kind in ("identity", "blocked") and not owned and not lost and refused <= 1:
             self.saw("static-domains-always-attach")
             if ret:
                 self.fail(
@@ -139,11 +139,12 @@ class PlaceJudge(Bench):
 
     def _judge_errno(self, call: AttachCall, shape: tuple[object, ...]) -> None:
         """-EINVAL says "try another domain", -ENOMEM "no memory"; a refusal of another kind must not come out as either."""
-        refused = [record for record in self.calls if record.refused]
-        if not refused:
+        attach = (abi.HVCALL_ATTACH_DEVICE_DOMAIN, abi.HVCALL_ATTACH_DEVICE)
+        failing = [record for record in self.calls if record.code in attach and record.status & 0xFFFF]
+        if not failing or not failing[0].refused:
             return
         self.saw("errors-say-what")
-        status = refused[0].status & 0xFFFF
+        status = failing[0].status & 0xFFFF
         shortage = status in (0x0B, 0x73, 0x75, 0x83)
         if (call.ret == -EINVAL) or (call.ret == -ENOMEM and not shortage):
             self.fail(
@@ -151,8 +152,7 @@ class PlaceJudge(Bench):
                 "attach",
                 f"{call.device.name}: refused with {status:#x}, attach answers -{ERRNO_NAMES.get(-call.ret, str(-call.ret))}",
                 "attach",
-                call.ret,
-                *shape,
+                ERRNO_NAMES.get(-call.ret, ""),
             )
 
     def _is_blocking(self, new: DomainBook, device: Device) -> bool:
@@ -246,6 +246,8 @@ class PlaceJudge(Bench):
         """A12: parked, no pointer left."""
         book = self.core.books.devices[device.number]
         state = self.hypervisor.devices[book.key]
+        if not book.places:
+            return
         if self.refusals() >= 2 or state.owned:
             book.places = {*book.places, state.place}
             return

@@ -1,0 +1,88 @@
+"""The walk: a seeded generator answers the rules. The nightly gear, fast because nothing stands between rule and world."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from hvmodel import operations as ops
+from hvmodel.configuration import Configuration
+from hvmodel.rules import refusals
+from hvmodel.rules.chooser import RandomChooser
+from hvmodel.rules.rules import propose
+from hvmodel.rules.worlds import draw_configuration, draw_scene
+from hvmodel.world import Outcome, World
+
+
+@dataclass(slots=True)
+class Run:
+    """One run: where it started, what was done, and the world as it stands."""
+
+    config: Configuration
+    world: World
+    level: int
+    operations: list[ops.Operation] = field(default_factory=list)
+
+
+Heard = Callable[[Run, Outcome], bool]
+"""Told of each operation that violated a property; answers whether the run shall stop."""
+
+
+def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: Heard | None = None) -> Run:
+    """One run of up to ``steps`` operations from a seed, then recovery. Stops early when ``heard`` says so.
+
+    The same arguments give the same operations.
+    """
+    generator = Random(seed)
+    choose = RandomChooser(generator)
+    config = draw_configuration(choose, profile)
+    world = World(config, driver)
+    run = Run(config, world, level)
+    scene, rules, weights = draw_scene(choose, world, level)
+    total = weights[-1]
+    random = generator.random
+    done = run.operations
+
+    def apply(operation: ops.Operation) -> bool:
+        outcome = world.apply(operation)
+        if outcome.applied:
+            done.append(operation)
+            if outcome.violations and heard is not None:
+                return heard(run, outcome)
+        return False
+
+    boot: ops.Operation = ops.Boot()
+    if scene.faults and choose.chance(10):
+        boot = replace(boot, faults=refusals.draw(choose, boot))
+    if apply(boot):
+        return run
+    for vm in range(1, scene.vms + 1):
+        if random() < 0.7:
+            apply(ops.VmCreate(vm))
+    idle = 0
+    while len(done) < steps and idle < 200 and not world.over:
+        operation = propose(scene, rules[bisect(weights, random() * total)], choose)
+        if operation is None:
+            idle += 1
+            continue
+        idle = 0
+        if apply(operation):
+            return run
+    apply(ops.Recover())
+    return run
+
+
+def runs(seed: int, job: int, driver: str, profiles: list[str], levels: list[int], steps: int) -> Iterator[tuple[str, str, int, int]]:
+    """The endless schedule of a walk: (seed of the run, profile, level, steps), half of it under the first profile."""
+    number = 0
+    while True:
+        others = profiles[1:]
+        profile = others[number // 2 % len(others)] if others and number % 2 else profiles[0]
+        level = levels[(number // 2 + number) % len(levels)]
+        yield f"{seed}/{job}/{number}", profile, level, steps
+        number += 1
+
+
+__all__ = ["Heard", "Run", "runs", "walk"]

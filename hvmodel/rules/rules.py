@@ -1,0 +1,355 @@
+"""Which operation may come next: one function a rule, each given the world as it is and a chooser.
+
+A rule returns an operation, or None if the world offers it nothing. It knows no driver, no property and no defect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hvmodel import operations as ops
+from hvmodel.callers.books import PAGE_END, DomainBook
+from hvmodel.callers.levels import BEYOND, CONTRACT, KERNEL, level_of
+from hvmodel.kernel.iommu import Group
+from hvmodel.rules import refusals, values
+from hvmodel.rules.chooser import Chooser
+from hvmodel.world import World
+
+
+@dataclass(slots=True)
+class Scene:
+    """What a rule sees: the world, how far its callers go, and this run's taste.
+
+    ``level`` is an index into ``callers.levels.LEVELS``; ``scale`` how large mappings get (values.page_count); ``vms`` how many
+    VMs there may be; ``faults`` the percentage of operations that meet a fault; ``room`` how many domains may live at once.
+    """
+
+    world: World
+    level: int = CONTRACT
+    scale: int = 1
+    vms: int = 2
+    faults: int = 20
+    room: int = 4
+
+
+RuleFunction = Callable[[Scene, Chooser], "ops.Operation | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule with its subject (attachment, mapping, probing, lifetime), usual weight and the level that it needs."""
+
+    name: str
+    subject: str
+    weight: int
+    level: int
+    make: RuleFunction
+
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(subject: str, weight: int, level: int = KERNEL) -> Callable[[RuleFunction], RuleFunction]:
+    """Register a rule under its function's name."""
+
+    def register(function: RuleFunction) -> RuleFunction:
+        RULES[function.__name__] = Rule(function.__name__, subject, weight, level, function)
+        return function
+
+    return register
+
+
+def propose(scene: Scene, chosen: Rule, choose: Chooser) -> ops.Operation | None:
+    """Ask a rule for an operation within the scene's level, and draw its faults."""
+    operation = chosen.make(scene, choose)
+    if operation is None:
+        return None
+    if scene.level < BEYOND and level_of(operation, scene.world.books) > scene.level:
+        return None
+    if scene.faults and choose.chance(scene.faults):
+        faults = refusals.draw(choose, operation)
+        if faults:
+            return replace(operation, faults=faults)
+    return operation
+
+
+# --- who and what -------------------------------------------------------------------------------------------------------
+
+
+def _group(scene: Scene, choose: Chooser) -> Group | None:
+    groups = list(scene.world.books.groups.values())
+    return choose.pick(groups) if groups else None
+
+
+def _domain(scene: Scene, choose: Chooser) -> DomainBook | None:
+    domains = list(scene.world.books.domains.values())
+    return choose.pick(domains) if domains else None
+
+
+def _thread(scene: Scene, choose: Chooser) -> int:
+    return choose.below(scene.vms + 1)
+
+
+def _like(scene: Scene, choose: Chooser, usual: int) -> int:
+    """The usual thread, or now and then, beyond the kernel level, another one; host workers tear down at any level."""
+    roll = choose.below(8)
+    if roll == 7:
+        return 0
+    if roll == 6 and scene.level >= CONTRACT:
+        return _thread(scene, choose)
+    return usual
+
+
+# --- probe and lifetime -------------------------------------------------------------------------------------------------
+
+
+@rule("lifetime", 2)
+def create_vm(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    world = scene.world
+    vm = 1 + choose.below(max(scene.vms, 1))
+    return ops.VmCreate(vm) if vm not in world.vms and vm not in world.ended_vms else None
+
+
+@rule("lifetime", 1)
+def finalise_vm(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    vms = list(scene.world.vms)
+    return ops.VmFinalise(choose.pick(vms)) if vms else None
+
+
+@rule("lifetime", 1)
+def delete_vm(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    vms = list(scene.world.vms)
+    return ops.VmDelete(choose.pick(vms)) if vms else None
+
+
+@rule("probing", 2)
+def release_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    group = _group(scene, choose)
+    if group is None or group.owner is not None or group.domain is not group.default_domain:
+        return None
+    return ops.Release(choose.pick(group.devices).number)
+
+
+@rule("probing", 3)
+def probe_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    absent = [book.device.number for book in scene.world.books.devices if not book.device.present]
+    return ops.Probe(choose.pick(absent)) if absent else None
+
+
+@rule("probing", 1, CONTRACT)
+def unplug_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    group = _group(scene, choose)
+    return ops.Unplug(group.devices[0].number) if group is not None and len(group.devices) == 1 and group.owner is None else None
+
+
+@rule("probing", 1)
+def kexec(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    return ops.Kexec() if choose.below(6) == 0 else None
+
+
+# --- domains ------------------------------------------------------------------------------------------------------------
+
+
+@rule("attachment", 8)
+def alloc_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    world = scene.world
+    group = _group(scene, choose)
+    if group is None or len(world.books.domains) >= scene.room:
+        return None
+    by = _like(scene, choose, group.owner if group.owner is not None else _thread(scene, choose))
+    return ops.Alloc(world.next_handle, choose.pick(group.devices).number, by)
+
+
+@rule("attachment", 4)
+def free_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    idle = [book for book in scene.world.books.domains.values() if not scene.world.books.users(book)]
+    if not idle:
+        return None
+    book = choose.pick(idle)
+    return ops.Free(book.handle, _like(scene, choose, book.by))
+
+
+@rule("attachment", 5)
+def claim_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    group = _group(scene, choose)
+    if group is None or group.owner is not None or group.domain is not group.default_domain:
+        return None
+    return ops.Claim(group.number, _thread(scene, choose))
+
+
+@rule("attachment", 3)
+def disown_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    group = _group(scene, choose)
+    if group is None or group.owner is None:
+        return None
+    return ops.Disown(group.number, _like(scene, choose, group.owner))
+
+
+@rule("attachment", 8)
+def attach_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    group = _group(scene, choose)
+    if group is None or group.domain not in (group.default_domain, group.blocking_domain):
+        return None
+    domains = list(scene.world.books.domains.values())
+    if scene.level == KERNEL:
+        domains = [book for book in domains if book.by == group.owner]
+    if not domains:
+        return None
+    book = choose.pick(domains)
+    return ops.Attach(book.handle, group.number, _like(scene, choose, book.by) if scene.level > KERNEL else book.by)
+
+
+@rule("attachment", 6)
+def replace_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    group = _group(scene, choose)
+    if group is None or group.owner is None:
+        return None
+    domains = [book for book in scene.world.books.domains.values() if book.domain is not group.domain]
+    if scene.level == KERNEL:
+        domains = [book for book in domains if book.by == group.owner]
+    if not domains:
+        return None
+    book = choose.pick(domains)
+    return ops.Replace(book.handle, group.number, _like(scene, choose, book.by) if scene.level > KERNEL else book.by)
+
+
+@rule("attachment", 5)
+def detach_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    group = _group(scene, choose)
+    if group is None or group.domain in (group.default_domain, group.blocking_domain):
+        return None
+    return ops.Detach(group.number, _like(scene, choose, group.owner or 0))
+
+
+@rule("attachment", 1)
+def reset_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    group = _group(scene, choose)
+    return None if group is None else ops.Reset(choose.pick(group.devices).number, group.owner or 0)
+
+
+# --- mappings -----------------------------------------------------------------------------------------------------------
+
+
+@rule("mapping", 20)
+def map_fresh(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    book = _domain(scene, choose)
+    if book is None:
+        return None
+    pages = values.page_count(choose, scene.scale)
+    iova = values.fresh_iova(choose, book, pages)
+    prot = choose.pick(("rw", "rw", "rw", "rw", "r", "w"))
+    gfp = "atomic" if scene.level >= CONTRACT and choose.below(8) == 7 else "kernel"
+    return ops.Map(book.handle, iova, values.physical(choose, iova), pages, prot, gfp)
+
+
+@rule("mapping", 3)
+def map_scattered(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    book = _domain(scene, choose)
+    if book is None:
+        return None
+    if scene.scale < 2 or choose.below(4):
+        runs, run_pages = 2 + choose.below(6), choose.pick((1, 1, 2, 3, 16, 100, 256, 256, 257))
+    else:
+        runs, run_pages = choose.pick(((16, 256), (17, 256), (20, 256), (256, 16), (300, 17), (256, 256), (257, 256), (64, 100)))
+    iova = values.fresh_iova(choose, book, runs * run_pages)
+    paddr = values.physical(choose, iova)
+    stride = run_pages + choose.pick((256, 1, 16, 512))
+    if run_pages % 256 == 0:
+        stride = run_pages + 256
+    return ops.MapScattered(book.handle, iova, paddr, runs, run_pages, stride)
+
+
+@rule("mapping", 10)
+def unmap_request(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """What a map request mapped, unmapped as one."""
+    book = _domain(scene, choose)
+    if book is None or not book.requests:
+        return None
+    starts = list(book.requests) if len(book.requests) <= 64 else list(book.requests)[:64]
+    start = choose.pick(starts)
+    return ops.Unmap(book.handle, start << 12, max(book.requests[start] - start, 1))
+
+
+@rule("mapping", 6, CONTRACT)
+def unmap_aggregate(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Several whole extents that follow each other."""
+    book = _domain(scene, choose)
+    first = values.existing_run(choose, book) if book is not None else None
+    if book is None or first is None:
+        return None
+    end, budget = first.end, 1 + choose.below(4) if choose.below(3) else 1 << 20
+    for run in book.pages.whole(first.start, PAGE_END)[1:]:
+        if run.start != end or budget <= 1:
+            break
+        end, budget = run.end, budget - 1
+    return ops.Unmap(book.handle, first.start << 12, end - first.start)
+
+
+@rule("mapping", 4)
+def lookup(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    book = _domain(scene, choose)
+    if book is None:
+        return None
+    run = values.existing_run(choose, book)
+    page = values.near(choose, run) if run is not None else choose.below(1 << 20)
+    return ops.Lookup(book.handle, (page << 12) + choose.pick((0, 0, 0xFFF, 0x123)))
+
+
+@rule("mapping", 4, BEYOND)
+def map_over(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """A map that meets what is mapped."""
+    book = _domain(scene, choose)
+    run = values.existing_run(choose, book) if book is not None else None
+    if book is None or run is None:
+        return None
+    start = values.near(choose, run)
+    pages = run.end - run.start if choose.below(2) == 0 else values.page_count(choose, min(scene.scale, 1))
+    pages = max(1, min(pages, PAGE_END - start))
+    paddr = (run.frame + start - run.start << 12) if choose.below(3) == 0 and start >= run.start else values.physical(choose, start << 12)
+    return ops.Map(book.handle, start << 12, paddr, pages)
+
+
+@rule("mapping", 6, BEYOND)
+def unmap_piece(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """A range that cuts mappings, straddles them, covers holes or nothing."""
+    book = _domain(scene, choose)
+    run = values.existing_run(choose, book) if book is not None else None
+    if book is None or run is None:
+        return None
+    length = run.end - run.start
+    roll = choose.below(5)
+    if roll == 0:
+        start, pages = run.start, max(1, length // 2)
+    elif roll == 1:
+        start, pages = run.start + length // 2, max(1, length - length // 2)
+    elif roll == 2:
+        start, pages = run.start + length // 3, max(1, length // 3)
+    elif roll == 3:
+        start, pages = run.start + length // 2, length + choose.pick(values.SMALL_COUNTS)
+    else:
+        start, pages = values.near(choose, run), values.page_count(choose, scene.scale)
+    return ops.Unmap(book.handle, start << 12, max(1, min(pages, PAGE_END - start)))
+
+
+@rule("mapping", 1, BEYOND)
+def driver_map(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """A direct ``map_pages``: no pages, a NULL pointer, sizes that wrap, pieces of pages."""
+    book = _domain(scene, choose)
+    if book is None:
+        return None
+    iova = values.fresh_iova(choose, book, 1)
+    pgsize, pgcount = choose.pick(((4096, 0), (4096, 1), (4096, 2), (2048, 1), (1 << 20, 0), (4096, 1 << 52), (1 << 63, 2)))
+    return ops.DriverMap(book.handle, iova, values.physical(choose, iova), pgsize, pgcount, mapped=choose.below(2) == 0)
+
+
+@rule("mapping", 1, BEYOND)
+def driver_unmap(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """A direct ``unmap_pages`` with the same oddities."""
+    book = _domain(scene, choose)
+    if book is None:
+        return None
+    run = values.existing_run(choose, book)
+    iova = (values.near(choose, run) if run is not None else choose.below(1 << 12)) << 12
+    pgsize, pgcount = choose.pick(((4096, 0), (4096, 1), (2048, 1), (1 << 20, 1), (1 << 63, 2)))
+    return ops.DriverUnmap(book.handle, iova, pgsize, pgcount)

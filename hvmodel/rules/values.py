@@ -1,0 +1,111 @@
+"""Which values are worth trying. What decides whether a defect is found is the choice of values, not the number of steps.
+
+Addresses come from what exists (the first page, the last, just before, just after), from where arithmetic turns, and only now and
+then from everywhere; counts from where encodings turn.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from hvmodel.callers.books import PAGE_END, DomainBook
+from hvmodel.ranges import Run
+from hvmodel.rules.chooser import Chooser
+
+MIB = 1 << 20
+MIB_PAGES = 256
+GIB = 1 << 30
+
+SMALL_COUNTS = (1, 2, 3, 4, 5, 8, 16, 17, 64, 100)
+MIDDLE_COUNTS = (127, 128, 129, 255, 256, 257, 384, 385, 506, 507, 508, 511, 512, 513, 768, 1024)
+LARGE_COUNTS = (2047, 2048, 4094, 4095, 4096, 4097, 5000, 8192)
+HUGE_COUNTS = (65535, 65536, 65537, 66000)
+
+EDGES = (
+    0,
+    0x1000,
+    MIB - 0x1000,
+    MIB,
+    MIB + 0x1000,
+    2 * MIB - 0x1000,
+    2 * MIB,
+    4 * MIB,
+    16 * MIB,
+    256 * MIB,
+    4 * GIB - MIB,
+    4 * GIB - 0x1000,
+    4 * GIB,
+    (1 << 47),
+    (1 << 48) - MIB,
+    (1 << 48) - 0x1000,
+    (1 << 64) - 2 * MIB,
+    (1 << 64) - 0x1000,
+)
+
+PHYSICAL_BASES = (1 * GIB, 2 * GIB, 5 * GIB, 64 * GIB)
+
+
+def page_count(choose: Chooser, scale: int) -> int:
+    """A number of pages; ``scale`` 0 stays small, 1 goes to a few MiB, 2 to tens of MiB, 3 beyond 256 MiB."""
+    roll = choose.below(100)
+    if scale == 0 or roll < 45:
+        return choose.pick(SMALL_COUNTS)
+    if scale == 1 or roll < 85:
+        return choose.pick(MIDDLE_COUNTS) if roll < 95 else 1 + choose.below(1200)
+    if scale == 2 or roll < 97:
+        return choose.pick(LARGE_COUNTS)
+    return choose.pick(HUGE_COUNTS)
+
+
+def existing_run(choose: Chooser, book: DomainBook) -> Run | None:
+    """One of the runs that the caller holds, or None."""
+    count = len(book.pages)
+    if not count:
+        return None
+    return next(islice(book.pages, choose.below(min(count, 64)), None))
+
+
+def fresh_iova(choose: Chooser, book: DomainBook, pages: int) -> int:
+    """A page-aligned byte address for a new mapping: next to what exists, at an edge, at a round place."""
+    roll = choose.below(10)
+    if roll < 4:
+        run = existing_run(choose, book)
+        if run is not None:
+            if roll < 2:
+                return (run.end % PAGE_END) << 12
+            if run.start >= pages:
+                return (run.start - pages) << 12
+        return choose.below(8) * MIB
+    if roll < 7:
+        return choose.below(64) * MIB
+    if roll < 9:
+        edge = choose.pick(EDGES)
+        if edge + (pages << 12) > 1 << 64:
+            edge = (1 << 64) - (pages << 12)
+        return edge
+    return (choose.below(1 << 20) << 12) + (choose.below(4) * 4 * GIB)
+
+
+def physical(choose: Chooser, iova: int) -> int:
+    """A page-aligned physical byte address, congruent to the IOVA modulo 1 MiB in half of the cases."""
+    roll = choose.below(16)
+    base = choose.pick(PHYSICAL_BASES) + choose.below(32) * 16 * MIB
+    if roll < 8:
+        return base + iova % MIB
+    if roll < 15:
+        return base + choose.below(MIB_PAGES) * 0x1000
+    return 0
+
+
+def near(choose: Chooser, run: Run) -> int:
+    """A page at or next to a run: its first page, its last, just before, just after, inside."""
+    roll = choose.below(5)
+    if roll == 0:
+        return run.start
+    if roll == 1:
+        return run.end - 1
+    if roll == 2:
+        return max(run.start - 1, 0)
+    if roll == 3:
+        return min(run.end, PAGE_END - 1)
+    return run.start + choose.below(run.end - run.start)
