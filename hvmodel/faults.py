@@ -17,6 +17,20 @@ REGISTER: Final = "iommu_device_register"
 KERNEL_SITES: Final = (KZALLOC, ALLOC_PAGES, SYSFS_ADD, REGISTER)
 """Kernel services that can fail; every other site is a hypercall name of ``hypervisor.abi.CALL_NAMES``."""
 
+CALL_SITES: Final = (
+    *KERNEL_SITES,
+    "CREATE_DEVICE_DOMAIN",
+    "DELETE_DEVICE_DOMAIN",
+    "ATTACH_DEVICE_DOMAIN",
+    "DETACH_DEVICE_DOMAIN",
+    "ATTACH_DEVICE",
+    "DETACH_DEVICE",
+    "MAP_DEVICE_GPA_PAGES",
+    "UNMAP_DEVICE_GPA_PAGES",
+    "DEPOSIT_MEMORY",
+)
+"""The sites that a driver of this interface can pass; a run counts which of them it reached."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:

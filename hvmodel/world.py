@@ -6,8 +6,8 @@ clock, no randomness, no state outside the world.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from hvmodel import operations as ops
 from hvmodel.callers.books import PAGE_END, DomainBook
@@ -43,9 +43,9 @@ class Outcome:
     applied: bool
     result: int = 0
     level: int = 0
-    violations: list[Violation] = field(default_factory=list)
-    environment: list[str] = field(default_factory=list)
-    fired: list[Fault] = field(default_factory=list)
+    violations: Sequence[Violation] = ()
+    environment: Sequence[str] = ()
+    fired: Sequence[Fault] = ()
 
 
 NOT_APPLIED = Outcome(False)
@@ -189,10 +189,6 @@ class World:
         if self.over or (not self.booted and type(operation) not in (ops.Boot, ops.VmCreate)):
             return NOT_APPLIED
         judge, kernel = self.judge, self.kernel
-        if judge.violations:
-            judge.violations = []
-        if judge.environment:
-            judge.environment = []
         if kernel.log:
             kernel.log = []
         self.faults.begin(operation.faults)
@@ -208,7 +204,14 @@ class World:
         if result is None:
             return NOT_APPLIED
         tried[1] += 1
-        return Outcome(True, result, level, judge.violations, judge.environment, self.faults.fired)
+        outcome = Outcome(True, result, level)
+        if judge.violations:
+            outcome.violations, judge.violations = judge.violations, []
+        if judge.environment:
+            outcome.environment, judge.environment = judge.environment, []
+        if self.faults.fired:
+            outcome.fired = self.faults.fired
+        return outcome
 
     def as_thread(self, by: int) -> None:
         """The thread that acts from now on: of the process that manages VM ``by``, or a host thread (0)."""
@@ -217,7 +220,7 @@ class World:
     def _kill(self) -> None:
         """A call did not end: the watchdog ends the world."""
         self.over = True
-        self.judge.judge_context()
+        self.kernel.reports.clear()
 
     def _group(self, number: int) -> Group | None:
         return self.books.groups.get(number)

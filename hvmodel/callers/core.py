@@ -275,7 +275,7 @@ class IommuCore(Mapping):
             book.excused = False
             book.known = True
         elif must and old is not None:  # A8, A10
-            book.places = {new.place, old.place, IN_NULL}
+            book.places = {*book.places, new.place, old.place, IN_NULL}
             book.excused = True
             new.lenient = old.lenient = True
         elif old is not None and self._way_back_refused(old):  # A6

@@ -7,6 +7,9 @@ adds what the core accepts without looking (``drivers/iommu/iommu.c`` checks no 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from hvmodel import operations as ops
 from hvmodel.callers.books import PAGE_END, Books
 from hvmodel.hypervisor.abi import PAGE_SHIFT
@@ -18,39 +21,51 @@ KERNEL, CONTRACT, BEYOND = range(3)
 
 def level_of(operation: ops.Operation, books: Books) -> int:
     """The level that an operation needs in the state that the books describe: an index into :data:`LEVELS`."""
-    if isinstance(operation, ops.Map | ops.MapScattered):
-        return _level_of_map(operation, books)
-    if isinstance(operation, ops.Unmap):
-        book = books.domains.get(operation.domain)
-        if book is None:
-            return KERNEL
-        start, end = operation.iova >> PAGE_SHIFT, (operation.iova >> PAGE_SHIFT) + operation.pages
-        if end > PAGE_END or not book.whole_extents(start, end):
-            return BEYOND
-        return KERNEL if book.requests.get(start) == end else CONTRACT
-    if isinstance(operation, ops.DriverMap | ops.DriverUnmap):
-        return BEYOND
-    if isinstance(operation, ops.Unplug):
-        return CONTRACT
-    if isinstance(operation, ops.Attach | ops.Replace):
-        group, book = books.groups.get(operation.group), books.domains.get(operation.domain)
-        same = group is not None and book is not None and group.owner == operation.by == book.by
-        return KERNEL if same else CONTRACT
-    if isinstance(operation, ops.Detach | ops.Disown):
-        group = books.groups.get(operation.group)
-        owner = group.owner if group is not None else None
-        if isinstance(operation, ops.Disown) and group is not None and group.domain is not group.blocking_domain:
-            return CONTRACT
-        return KERNEL if owner is not None and operation.by in (0, owner) else CONTRACT
-    if isinstance(operation, ops.Free):
-        book = books.domains.get(operation.domain)
-        return KERNEL if book is not None and operation.by in (0, book.by) else CONTRACT
-    return KERNEL
+    rate = _RATES.get(type(operation))
+    return KERNEL if rate is None else rate(operation, books)
 
 
-def _level_of_map(operation: ops.Map | ops.MapScattered, books: Books) -> int:
+def _unmap(operation: Any, books: Books) -> int:
     book = books.domains.get(operation.domain)
-    pages = operation.pages if isinstance(operation, ops.Map) else operation.runs * operation.run_pages
+    if book is None:
+        return KERNEL
+    start = operation.iova >> PAGE_SHIFT
+    end = start + operation.pages
+    if end > PAGE_END or not book.whole_extents(start, end):
+        return BEYOND
+    return KERNEL if book.requests.get(start) == end else CONTRACT
+
+
+def _attach(operation: Any, books: Books) -> int:
+    group, book = books.groups.get(operation.group), books.domains.get(operation.domain)
+    same = group is not None and book is not None and group.owner == operation.by == book.by
+    return KERNEL if same else CONTRACT
+
+
+def _leave(operation: Any, books: Books) -> int:
+    group = books.groups.get(operation.group)
+    owner = group.owner if group is not None else None
+    if type(operation) is ops.Disown and group is not None and group.domain is not group.blocking_domain:
+        return CONTRACT
+    return KERNEL if owner is not None and operation.by in (0, owner) else CONTRACT
+
+
+def _free(operation: Any, books: Books) -> int:
+    book = books.domains.get(operation.domain)
+    return KERNEL if book is not None and operation.by in (0, book.by) else CONTRACT
+
+
+def _map(operation: Any, books: Books) -> int:
+    level = _place(operation, books, operation.pages)
+    return max(level, CONTRACT) if operation.gfp == "atomic" else level
+
+
+def _map_scattered(operation: Any, books: Books) -> int:
+    return _place(operation, books, operation.runs * operation.run_pages)
+
+
+def _place(operation: Any, books: Books, pages: int) -> int:
+    book = books.domains.get(operation.domain)
     start = operation.iova >> PAGE_SHIFT
     if book is None:
         return KERNEL
@@ -58,6 +73,19 @@ def _level_of_map(operation: ops.Map | ops.MapScattered, books: Books) -> int:
     outside = geometry is not None and start + pages - 1 > geometry.aperture_end >> PAGE_SHIFT
     if pages <= 0 or start + pages > PAGE_END or outside or book.pages.meets(start, start + pages):
         return BEYOND
-    if isinstance(operation, ops.Map) and operation.gfp == "atomic":
-        return CONTRACT
     return KERNEL
+
+
+_RATES: dict[type[ops.Operation], Callable[[Any, Books], int]] = {
+    ops.Map: _map,
+    ops.MapScattered: _map_scattered,
+    ops.Unmap: _unmap,
+    ops.DriverMap: lambda operation, books: BEYOND,
+    ops.DriverUnmap: lambda operation, books: BEYOND,
+    ops.Unplug: lambda operation, books: CONTRACT,
+    ops.Attach: _attach,
+    ops.Replace: _attach,
+    ops.Detach: _leave,
+    ops.Disown: _leave,
+    ops.Free: _free,
+}

@@ -21,18 +21,16 @@ from hvmodel.world import World
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What must go on failing: the property, and if they are given the kind of operation, the call and the shape."""
+    """What must go on failing: the property, and if they are given the driver call and the shape."""
 
     property: str
-    kind: str | None = None
     call: str | None = None
     shape: tuple[object, ...] | None = None
 
-    def matches(self, operation: ops.Operation, violation: Violation) -> bool:
-        """Whether this violation, seen at this operation, is the one."""
+    def matches(self, violation: Violation) -> bool:
+        """Whether this violation is the one."""
         return (
             violation.property == self.property
-            and (self.kind is None or operation.kind == self.kind)
             and (self.call is None or violation.call == self.call)
             and (self.shape is None or violation.shape == self.shape)
         )
@@ -67,7 +65,7 @@ class _Search:
             if outcome.applied and outcome.level > level:
                 level = outcome.level
             for violation in outcome.violations:
-                if matches(operation, violation):
+                if matches(violation):
                     return index, violation, level
         return None
 

@@ -79,8 +79,9 @@ def runs(seed: int, job: int, driver: str, profiles: list[str], levels: list[int
     number = 0
     while True:
         others = profiles[1:]
-        profile = others[number // 2 % len(others)] if others and number % 2 else profiles[0]
-        level = levels[(number // 2 + number) % len(levels)]
+        turn = number // 2
+        profile = others[turn % len(others)] if others and number % 2 else profiles[0]
+        level = levels[(turn + turn // max(len(others), 1)) % len(levels)]
         yield f"{seed}/{job}/{number}", profile, level, steps
         number += 1
 

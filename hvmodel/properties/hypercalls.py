@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from hvmodel.callers.books import DomainBook
 from hvmodel.hypervisor import abi
-from hvmodel.hypervisor.abi import CONTROL_RESERVED, REP_CALLS, REP_COUNT_SHIFT, REP_MASK, SHORTAGE_STATUSES
+from hvmodel.hypervisor.abi import (
+    CONTROL_RESERVED,
+    REP_CALLS,
+    REP_COUNT_SHIFT,
+    REP_MASK,
+    REP_START_SHIFT,
+    SHORTAGE_STATUSES,
+)
 from hvmodel.hypervisor.objects import Place
 from hvmodel.kernel.iommu import Device
 from hvmodel.kernel.services import Runaway
@@ -23,6 +30,9 @@ _RULES = {
     "bug": "every-call-ends",
 }
 
+MAX_ROUNDS = 20_000
+"""Rounds of the kernel's own rep helper in one driver call, beyond which the helper counts as endless."""
+
 MAX_DEPOSITS = 64
 MAX_IDLE_DEPOSITS = 16
 
@@ -34,7 +44,8 @@ class HypercallJudge(Bench):
     device: Device | None
     call_pages: int
     idle_deposits: int
-    deposits: int
+    issued: int
+    """Hypercalls of the running call, without the rounds of the kernel's rep helper."""
     unrecovered: set[int]
     log_at_failure: int
     named: dict[int, Device]
@@ -136,9 +147,13 @@ class HypercallJudge(Bench):
             self.unrecovered.discard(code)
         if effects:
             self._judge_effects(effects)
-        limit = 64 + 4 * -(-self.call_pages // 256)
-        if len(self.calls) > limit:
-            self._runaway(f"{len(self.calls)} hypercalls", "hypercalls")
+        if control >> REP_START_SHIFT & REP_MASK == 0:
+            self.issued += 1
+            if self.issued > 64 + 4 * -(-self.call_pages // 256):
+                self._runaway(f"{self.issued} hypercalls", "hypercalls")
+        elif len(self.calls) > MAX_ROUNDS:
+            self.environment.append(f"the kernel's rep helper goes on after {len(self.calls)} rounds")
+            raise Runaway("hv_do_rep_hypercall does not end")
 
     def _judge_progress(self, record: HypercallRecord) -> None:
         """At most 64 deposits in a call, and 16 in a row without a rep completed or a success."""

@@ -30,7 +30,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         self.touched = []
         self.call_pages = 0
         self.idle_deposits = 0
-        self.deposits = 0
+        self.issued = 0
         self.unrecovered = set()
         self.log_at_failure = 0
         self.named = {}
@@ -49,7 +49,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
             self.calls = []
         if self.unrecovered:
             self.unrecovered = set()
-        self.kernel.deposit_calls = self.idle_deposits = 0
+        self.kernel.deposit_calls = self.idle_deposits = self.issued = 0
         if name == "attach_dev":
             assert book is not None and device is not None
             old = self.core.books.current(device.group) if device.group is not None else None
@@ -108,14 +108,14 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
             self.story("freed", book)
         self.judge_visible(True)
         self.judge_free(book)
-        self.judge_books("free")
+        self.judge_books()
 
     def released(self, device: Device) -> None:
         if self.story is not None:
             self.story("released", device)
         self.judge_visible(True)
         self.judge_release(device)
-        self.judge_books("release")
+        self.judge_books()
 
     def probed(self, device: Device, ret: int) -> None:
         if self.story is not None:
@@ -135,12 +135,12 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         self.judge_unmap_request(book, start, end, total, legal)
 
     def attach_request(self, name: str) -> None:
-        self.judge_books(name)
+        self.judge_books()
 
     def initialised(self, ret: int) -> None:
         self.call = "init"
         self.judge_init(ret)
-        self.judge_books("boot")
+        self.judge_books()
         self.judge_context()
 
     # --- hypercalls -------------------------------------------------------------------------------------------------------

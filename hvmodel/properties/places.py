@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hvmodel.callers.books import DomainBook
+from hvmodel.callers.books import DeviceBook, DomainBook
 from hvmodel.callers.watch import AttachCall
 from hvmodel.hypervisor import abi
 from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Place
-from hvmodel.kernel.iommu import EINVAL, ENOMEM, ERRNO_NAMES, Device
+from hvmodel.kernel.iommu import EINVAL, ENOMEM, ERRNO_NAMES, Device, IommuDomain
 from hvmodel.properties.verdicts import Bench, kind_of
 
 
@@ -49,8 +49,6 @@ class PlaceJudge(Bench):
             "replace-has-no-gap",
             f"{kind_of(old.place)} to {kind_of(new.place)}",
             f"{device.name}: on its way from {old.place} to {new.place} it is in {place}",
-            kind_of(old.place),
-            kind_of(new.place),
             kind_of(place),
         )
 
@@ -65,12 +63,6 @@ class PlaceJudge(Bench):
         place = self.place_of(device)
         refused = self.refusals()
         owned = self.hypervisor.devices[book.key].owned
-        shape = (
-            kind_of(old.place) if old is not None else "boot",
-            kind_of(new.place),
-            "ok" if ret == 0 else "failed",
-            "must" if call.must else "plain",
-        )
         lost = old is None and call.before.kind == "guest" and self.hypervisor.policies.domain_from_guest != "move"
         if new.kind in ("identity", "blocked") and not owned and not lost and refused <= 1:
             self.saw("static-domains-always-attach")
@@ -79,12 +71,12 @@ class PlaceJudge(Bench):
                     "static-domains-always-attach",
                     f"{new.kind} {device.name}",
                     f"{device.name}: attaching {new.kind} answers -{ERRNO_NAMES.get(-ret, str(-ret))} after {refused} refusal(s)",
-                    *shape,
+                    new.kind,
                 )
         if not self._alias_pending(device):
-            self._judge_place(call, place, shape)
+            self._judge_place(call, place)
         if ret and old is not None and not call.must:
-            self._judge_failed(call, place, shape)
+            self._judge_failed(call, place)
         if ret == 0 and self._is_blocking(new, device):
             self.saw("blocked-is-blocked")
             if not self.hypervisor.reaches_nothing(book.key):
@@ -93,12 +85,11 @@ class PlaceJudge(Bench):
                     device.name,
                     f"{device.name}: attached to the blocking domain, it is in {place} and reaches memory",
                     kind_of(place),
-                    *shape,
                 )
         if ret:
-            self._judge_errno(call, shape)
+            self._judge_errno(call)
 
-    def _judge_place(self, call: AttachCall, place: Place, shape: tuple[object, ...]) -> None:
+    def _judge_place(self, call: AttachCall, place: Place) -> None:
         device = call.device
         book = self.core.books.devices[device.number]
         if call.old is None and call.ret:
@@ -112,12 +103,12 @@ class PlaceJudge(Bench):
             device.name,
             f"{device.name} is in {place}; the answers allow {asked}",
             kind_of(place),
-            *shape,
+            "ok" if call.ret == 0 else "failed",
         )
         book.places = {*book.places, place}
         book.excused = True
 
-    def _judge_failed(self, call: AttachCall, place: Place, shape: tuple[object, ...]) -> None:
+    def _judge_failed(self, call: AttachCall, place: Place) -> None:
         """A5: hypervisor, count and pointer as before the call; A6 is the only exception."""
         device, old = call.device, call.old
         book = self.core.books.devices[device.number]
@@ -128,16 +119,16 @@ class PlaceJudge(Bench):
         self.saw("failed-attach-keeps-old")
         if place != call.before:
             what = f"is in {place}, was in {call.before}"
-            self.fail("failed-attach-keeps-old", f"{device.name} place", f"{device.name}: {what}", "place", *shape)
+            self.fail("failed-attach-keeps-old", f"{device.name} place", f"{device.name}: {what}", "place")
         count = self.driver.attach_count(old.domain) if old.alive else None
         if count != call.count_before:
             what = f"the count of {old.name} is {count}, was {call.count_before}"
-            self.fail("failed-attach-keeps-old", f"{old.name} count", f"{device.name}: {what}", "count", *shape)
+            self.fail("failed-attach-keeps-old", f"{old.name} count", f"{device.name}: {what}", "count")
         if self.driver.pointer_domain(device) is not call.pointer_before:
             what = "the private pointer changed"
-            self.fail("failed-attach-keeps-old", f"{device.name} pointer", f"{device.name}: {what}", "pointer", *shape)
+            self.fail("failed-attach-keeps-old", f"{device.name} pointer", f"{device.name}: {what}", "pointer")
 
-    def _judge_errno(self, call: AttachCall, shape: tuple[object, ...]) -> None:
+    def _judge_errno(self, call: AttachCall) -> None:
         """-EINVAL says "try another domain", -ENOMEM "no memory"; a refusal of another kind must not come out as either."""
         attach = (abi.HVCALL_ATTACH_DEVICE_DOMAIN, abi.HVCALL_ATTACH_DEVICE)
         failing = [record for record in self.calls if record.code in attach and record.status & 0xFFFF]
@@ -168,71 +159,66 @@ class PlaceJudge(Bench):
 
     # --- when a request is over -------------------------------------------------------------------------------------------
 
-    def judge_books(self, name: str) -> None:
+    def judge_books(self) -> None:
         """Counts and pointers when a request that attaches, releases or frees is over."""
-        core = self.core
-        for book in core.books.devices:
+        books = self.core.books
+        place = self.hypervisor.place
+        here = [(book, place(book.key)) for book in books.devices if book.device.group is not None and book.known]
+        pointers = {}
+        for book, at in here:
             device = book.device
-            if device.group is None or not book.known:
-                continue
-            if self._alias_pending(device) and not book.excused:
+            pointers[device] = self.driver.pointer_domain(device)
+            if at not in book.places and self._alias_pending(device) and not book.excused:
                 self.saw("no-foreign-attach")
-                place = self.place_of(device)
-                if place not in book.places:
-                    allowed = ", ".join(sorted(str(place) for place in book.places))
-                    self.fail("no-foreign-attach", device.name, f"{device.name} is in {place}; allowed: {allowed}", kind_of(place), "alias")
-            self._judge_pointer(device, book.excused, name)
-        for domain_book in list(core.books.of_domain.values()):
-            self._judge_count(domain_book, name)
+                allowed = ", ".join(sorted(str(place) for place in book.places))
+                self.fail(
+                    "no-foreign-attach", device.name, f"{device.name} is in {at}; allowed: {allowed}", kind_of(at), "alias"
+                )
+            self._judge_pointer(book, at, pointers[device])
+        for domain in list(books.of_domain.values()):
+            self._judge_count(domain, here, pointers)
 
-    def _judge_pointer(self, device: Device, excused: bool, name: str) -> None:
-        pointer = self.driver.pointer_domain(device)
+    def _judge_pointer(self, device: DeviceBook, place: Place, pointer: IommuDomain | None) -> None:
         if pointer is None:
             return
         self.saw("pointer-matches")
+        name = device.device.name
         book = self.core.books.of_domain.get(pointer)
         if book is None:
-            self.fail("pointer-matches", device.name, f"{device.name}: the private pointer names a freed domain", "freed", name)
+            self.fail("pointer-matches", name, f"{name}: the private pointer names a freed domain", "freed")
             return
-        place = self.place_of(device)
-        if excused or place == book.place or self._guest_ended(book):
+        if place == book.place or device.excused or self._guest_ended(book):
             return
         self.fail(
             "pointer-matches",
-            device.name,
-            f"{device.name}: the driver believes {book.name} ({book.place}), the hypervisor has it in {place}",
-            kind_of(book.place),
-            kind_of(place),
             name,
+            f"{name}: the driver believes {book.name} ({book.place}), the hypervisor has it in {place}",
+            "elsewhere",
         )
 
-    def _judge_count(self, book: DomainBook, name: str) -> None:
+    def _judge_count(
+        self, book: DomainBook, here: list[tuple[DeviceBook, Place]], pointers: dict[Device, IommuDomain | None]
+    ) -> None:
         count = self.driver.attach_count(book.domain)
         if count is None:
             return
         self.saw("count-matches")
         has, believes = 0, 0
-        for device_book in self.core.books.devices:
+        direct = book.kind == "direct"
+        nowhere = self.hypervisor.l1vh and book.kind == "identity"
+        for device_book, place in here:
             device = device_book.device
-            if device.group is None or not device_book.known:
-                continue
-            believes += device.group.domain is book.domain
-            place = self.place_of(device)
-            if book.kind == "direct":
-                has += place == book.place and self.driver.pointer_domain(device) is book.domain
-            elif book.kind == "device" or not self.hypervisor.l1vh:
-                has += place == book.place
-        if self.hypervisor.l1vh and book.kind == "identity":
-            believes = 0
-        if count == has or ((book.lenient or self._guest_ended(book)) and count == believes):
+            if place == book.place and not nowhere and (not direct or pointers[device] is book.domain):
+                has += 1
+            if device.group is not None and device.group.domain is book.domain and not nowhere:
+                believes += 1
+        if count == has or (count == believes and (book.lenient or self._guest_ended(book))):
             return
         self.fail(
             "count-matches",
             book.name,
             f"{book.name}: the driver counts {count}, the hypervisor has {has}",
             "wrapped" if count >> 31 else "above" if count > has else "below",
-            book.kind,
-            name,
         )
 
     def _guest_ended(self, book: DomainBook) -> bool:

@@ -243,13 +243,13 @@ def map_fresh(scene: Scene, choose: Chooser) -> ops.Operation | None:
     return ops.Map(book.handle, iova, values.physical(choose, iova), pages, prot, gfp)
 
 
-@rule("mapping", 3)
+@rule("mapping", 2)
 def map_scattered(scene: Scene, choose: Chooser) -> ops.Operation | None:
     book = _domain(scene, choose)
     if book is None:
         return None
-    if scene.scale < 2 or choose.below(4):
-        runs, run_pages = 2 + choose.below(6), choose.pick((1, 1, 2, 3, 16, 100, 256, 256, 257))
+    if scene.scale < 2 or choose.below(6):
+        runs, run_pages = 2 + choose.below(4), choose.pick((1, 1, 2, 3, 16, 100, 256, 256, 257))
     else:
         runs, run_pages = choose.pick(((16, 256), (17, 256), (20, 256), (256, 16), (300, 17), (256, 256), (257, 256), (64, 100)))
     iova = values.fresh_iova(choose, book, runs * run_pages)

@@ -1,0 +1,83 @@
+"""pytest options and Hypothesis profiles.
+
+``--driver`` and ``--profile`` choose what the machines drive, ``--replay TRACE`` replays traces instead of running tests,
+``--findings DIR`` is where failing machines leave their traces. Each Hypothesis profile states everything that matters itself: one
+that is registered under CI would otherwise inherit a frozen, database-less default.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+_DATABASE = DirectoryBasedExampleDatabase(Path(__file__).parent / ".hypothesis" / "examples")
+_ALL = list(HealthCheck)
+
+settings.register_profile(
+    "dev",
+    derandomize=False,
+    database=_DATABASE,
+    deadline=None,
+    max_examples=60,
+    stateful_step_count=40,
+    suppress_health_check=_ALL,
+)
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=60,
+    stateful_step_count=40,
+    suppress_health_check=_ALL,
+)
+settings.register_profile(
+    "nightly",
+    derandomize=False,
+    database=_DATABASE,
+    deadline=None,
+    max_examples=5000,
+    stateful_step_count=80,
+    suppress_health_check=_ALL,
+)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hvmodel")
+    group.addoption("--driver", default=None, help="driver that the machines drive (default: posted-v0, which must fail)")
+    group.addoption("--profile", default="default", help="hypervisor profile of the machines (default: default)")
+    group.addoption("--replay", action="append", default=[], metavar="TRACE", help="replay this trace instead of running the tests")
+    group.addoption("--findings", default="findings/pytest", help="where failing machines leave traces")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from hvmodel.drivers import REGISTRY
+    from hvmodel.rules.worlds import PROFILE_NAMES
+
+    driver, profile = config.getoption("--driver"), config.getoption("--profile")
+    if driver is not None and driver not in REGISTRY:
+        raise pytest.UsageError(f"--driver: no driver is called {driver!r} (known: {', '.join(REGISTRY)})")
+    if profile not in PROFILE_NAMES:
+        raise pytest.UsageError(f"--profile: no profile is called {profile!r} (known: {', '.join(PROFILE_NAMES)})")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "replayed_trace" in metafunc.fixturenames:
+        metafunc.parametrize("replayed_trace", metafunc.config.getoption("--replay"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    replaying = bool(config.getoption("--replay"))
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    for item in items:
+        is_replay = "replayed_trace" in getattr(item, "fixturenames", ())
+        (kept if is_replay == replaying else dropped).append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept

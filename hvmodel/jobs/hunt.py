@@ -1,0 +1,328 @@
+"""The hunt: walk until the budget is spent, set known findings aside, minimise the first hits of each kind, group, write, report."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hvmodel.callers.levels import LEVELS
+from hvmodel.configuration import Configuration
+from hvmodel.faults import CALL_SITES
+from hvmodel.gears.minimise import Target, minimise
+from hvmodel.gears.walk import Run, runs, walk
+from hvmodel.jobs.findings import Finding, Group, all_marks, group, mark_of
+from hvmodel.operations import KINDS, Operation
+from hvmodel.properties.catalogue import PROPERTIES
+from hvmodel.properties.verdicts import Violation
+from hvmodel.rules.worlds import PROFILE_NAMES
+from hvmodel.traces.format import write
+from hvmodel.world import Outcome
+
+HITS_PER_KIND = 2
+"""How many hits of one signature are minimised: one signature can hide two defects."""
+
+STEPS = 120
+"""Operations in one run, before recovery."""
+
+
+@dataclass(slots=True)
+class Options:
+    """What to hunt. ``budget`` is in seconds; ``profiles`` and ``levels`` are what to search, the first profile gets half."""
+
+    driver: str = "posted-v0"
+    profiles: list[str] = field(default_factory=lambda: list(PROFILE_NAMES))
+    levels: list[int] = field(default_factory=lambda: list(range(len(LEVELS))))
+    budget: float = 90.0
+    seed: int = 0
+    jobs: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a search did: operations, runs, time, and how often each thing was reached."""
+
+    operations: int = 0
+    runs: int = 0
+    seconds: float = 0.0
+    hits: int = 0
+    skipped: int = 0
+    applied: dict[str, list[int]] = field(default_factory=dict)
+    judged: dict[str, int] = field(default_factory=dict)
+    sites: dict[str, int] = field(default_factory=dict)
+    environment: int = 0
+
+    def add(self, run: Run) -> None:
+        """Count one finished run."""
+        world = run.world
+        self.operations += len(run.operations)
+        self.runs += 1
+        for kind, (tried, applied) in world.applied.items():
+            entry = self.applied.setdefault(kind, [0, 0])
+            entry[0] += tried
+            entry[1] += applied
+        for name, count in world.judge.judged.items():
+            self.judged[name] = self.judged.get(name, 0) + count
+        world.faults.begin(())
+        for site, count in world.faults.reached.items():
+            self.sites[site] = self.sites.get(site, 0) + count
+
+    def merge(self, other: Tally) -> None:
+        """Add what another search did."""
+        self.operations += other.operations
+        self.runs += other.runs
+        self.seconds = max(self.seconds, other.seconds)
+        self.hits += other.hits
+        self.skipped += other.skipped
+        for kind, (tried, applied) in other.applied.items():
+            entry = self.applied.setdefault(kind, [0, 0])
+            entry[0] += tried
+            entry[1] += applied
+        for mine, theirs in ((self.judged, other.judged), (self.sites, other.sites)):
+            for name, count in theirs.items():
+                mine[name] = mine.get(name, 0) + count
+
+    def never(self) -> dict[str, list[str]]:
+        """What was never reached: kinds of operation that never applied, properties never judged, fault sites never passed."""
+        return {
+            "operations": [kind for kind in KINDS if not self.applied.get(kind, [0, 0])[1]],
+            "properties": [name for name in PROPERTIES if not self.judged.get(name) and name not in _ALWAYS_ON],
+            "fault sites": [site for site in CALL_SITES if not self.sites.get(site)],
+        }
+
+
+_ALWAYS_ON = frozenset(
+    {
+        "input-page-bounds",
+        "no-use-after-free",
+        "no-null-dereference",
+        "no-uninitialised-read",
+        "every-call-ends",
+        "no-sleep-in-atomic",
+        "gfp-is-used",
+        "control-word-valid",
+    }
+)
+"""Properties without a precondition: the kernel services and the door check them at every step."""
+
+
+@dataclass(slots=True)
+class Hit:
+    """A violation as the walk saw it, before it is minimised."""
+
+    config: Configuration
+    operations: list[Operation]
+    violation: Violation
+    signature: tuple[object, ...]
+    seed: str
+
+
+class Pending:
+    """Hits that wait for the minimiser: kinds of violation that it has not seen first, then new refusals of a known kind."""
+
+    def __init__(self) -> None:
+        self._queues: tuple[list[Hit], list[Hit], list[Hit]] = ([], [], [])
+        self._known: set[object] = set()
+
+    def __len__(self) -> int:
+        return sum(len(waiting) for waiting in self._queues)
+
+    def add(self, hit: Hit) -> None:
+        """Queue a hit."""
+        mark = hit.signature[0]
+        level = 0 if mark not in self._known else 1 if hit.signature not in self._known else 2
+        self._known.update((mark, hit.signature))
+        self._queues[level].append(hit)
+
+    def pop(self) -> Hit:
+        """The most promising hit. Raises IndexError when none waits."""
+        for waiting in self._queues:
+            if waiting:
+                return waiting.pop(0)
+        raise IndexError("no hit waits")
+
+
+class Hunter:
+    """One process's search."""
+
+    def __init__(self, options: Options, job: int) -> None:
+        self.options = options
+        self.job = job
+        self.tally = Tally()
+        self.findings: dict[tuple[object, ...], Finding] = {}
+        self._seen: dict[tuple[object, ...], int] = {}
+        self._pending = Pending()
+
+    def search(self, until: Callable[[], bool], progress: Callable[[Hunter], None] | None = None) -> None:
+        """Walk until ``until`` says stop. Minimising takes at most about half of the time while the walk goes on."""
+        options = self.options
+        started = time.perf_counter()
+        minimising = 0.0
+        number = 0
+        for seed, profile, level, steps in runs(options.seed, self.job, options.driver, options.profiles, options.levels, STEPS):
+            if until():
+                break
+            number += 1
+            stop_at_first = number % 2 == 0
+            run = walk(seed, options.driver, profile, level, steps, self._listener(seed, stop_at_first))
+            self.tally.add(run)
+            while self._pending and minimising < 0.6 * (time.perf_counter() - started):
+                begun = time.perf_counter()
+                self._minimise(self._pending.pop())
+                minimising += time.perf_counter() - begun
+            self.tally.seconds = time.perf_counter() - started
+            if progress is not None:
+                progress(self)
+        self.tally.skipped += len(self._pending)
+
+    def _listener(self, seed: str, stop_at_first: bool) -> Callable[[Run, Outcome], bool]:
+        def heard(run: Run, outcome: Outcome) -> bool:
+            fresh = False
+            sites = tuple(sorted({fault.site for fault in outcome.fired}))
+            for violation in outcome.violations:
+                self.tally.hits += 1
+                mark = mark_of(violation)
+                signature = (mark, sites, outcome.level)
+                count = self._seen.get(signature, 0)
+                self._seen[signature] = count + 1
+                if count >= HITS_PER_KIND:
+                    continue
+                fresh = fresh or count == 0
+                self._pending.add(Hit(run.config, list(run.operations), violation, (mark, sites), seed))
+            return fresh and stop_at_first
+
+        return heard
+
+    def _minimise(self, hit: Hit) -> None:
+        violation = hit.violation
+        target = Target(violation.property, violation.call, violation.shape)
+        small = minimise(hit.config, hit.operations, self.options.driver, target)
+        if small is None:
+            raise AssertionError(f"a run does not repeat: seed {hit.seed}, {violation.property}")
+        finding = Finding(small, self.options.driver, "walk", hit.seed)
+        known = self.findings.get(finding.key)
+        if known is None or finding.rank < known.rank:
+            finding.marks = all_marks(small.config, small.operations, self.options.driver)
+            self.findings[finding.key] = finding
+
+
+@dataclass(slots=True)
+class Report:
+    """What a hunt found."""
+
+    options: Options
+    tally: Tally
+    groups: list[Group]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """All findings, best first."""
+        return [finding for item in self.groups for finding in item.findings]
+
+    def as_json(self) -> dict[str, Any]:
+        """The report for other programs."""
+        return {
+            "driver": self.options.driver,
+            "seed": self.options.seed,
+            "profiles": self.options.profiles,
+            "operations": self.tally.operations,
+            "seconds": round(self.tally.seconds, 2),
+            "never_reached": self.tally.never(),
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+def _work(options: Options, job: int, deadline: float, channel: Any) -> None:
+    """A worker process: search until the deadline, then send what was found."""
+    hunter = Hunter(options, job)
+    last = 0.0
+
+    def progress(current: Hunter) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 0.5:
+            last = now
+            channel.put(("progress", job, current.tally.operations, len(current.findings)))
+
+    try:
+        hunter.search(lambda: time.monotonic() >= deadline, progress)
+        channel.put(("done", job, hunter.tally, list(hunter.findings.values())))
+    except KeyboardInterrupt:
+        channel.put(("done", job, hunter.tally, list(hunter.findings.values())))
+    except BaseException as error:
+        channel.put(("failed", job, f"{type(error).__name__}: {error}", None))
+
+
+def hunt(options: Options, progress: Callable[[int, int, float], None] | None = None) -> Report:
+    """Search for the budget with ``options.jobs`` processes (0: one per core); ``progress`` hears operations, findings, seconds.
+
+    Raises RuntimeError if a worker fails.
+    """
+    jobs = options.jobs or os.cpu_count() or 1
+    deadline = time.monotonic() + options.budget
+    started = time.monotonic()
+    context: Any = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    channel: Any = context.Queue()
+    workers = [context.Process(target=_work, args=(options, job, deadline, channel), daemon=True) for job in range(jobs)]
+    for worker in workers:
+        worker.start()
+    tally, found = Tally(), list[Finding]()
+    counts: dict[int, tuple[int, int]] = {}
+    waiting = jobs
+    try:
+        while waiting:
+            try:
+                message = channel.get(timeout=0.5)
+            except queue.Empty:
+                dead = [worker for worker in workers if worker.exitcode not in (None, 0)]
+                if dead:
+                    raise RuntimeError(f"a worker ended with status {dead[0].exitcode}") from None
+                continue
+            kind, job, first, second = message
+            if kind == "failed":
+                raise RuntimeError(first)
+            if kind == "progress":
+                counts[job] = (first, second)
+                if progress is not None:
+                    progress(sum(c[0] for c in counts.values()), sum(c[1] for c in counts.values()), time.monotonic() - started)
+                continue
+            waiting -= 1
+            tally.merge(first)
+            found += second
+    finally:
+        for worker in workers:
+            worker.join(timeout=5)
+            if worker.is_alive():
+                worker.terminate()
+    tally.seconds = time.monotonic() - started
+    merged: dict[tuple[object, ...], Finding] = {}
+    for finding in found:
+        known = merged.get(finding.key)
+        if known is None or finding.rank < known.rank:
+            merged[finding.key] = finding
+    return Report(options, tally, group(list(merged.values())))
+
+
+def save(report: Report, directory: Path) -> None:
+    """One trace file for each finding, named after property and number. Files of an earlier hunt are replaced."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob("*.json"):
+        if old.name.split(".")[0].rsplit("-", 1)[-1].isdigit():
+            old.unlink()
+    numbers: dict[str, int] = {}
+    for finding in report.findings:
+        number = numbers[finding.property_id] = numbers.get(finding.property_id, 0) + 1
+        path = directory / f"{finding.property_id}-{number:02d}.json"
+        write(finding.as_trace(), path)
+        finding.trace = str(path)
+
+
+def save_json(report: Report, path: Path) -> None:
+    """The report as JSON."""
+    path.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
