@@ -43,6 +43,7 @@ from hvmodel.operations import (
     Operation,
     Recover,
     Release,
+    Reset,
     Unmap,
     VmCreate,
     VmDelete,
@@ -322,7 +323,13 @@ ENTRIES: dict[str, Entry] = {
     ),
     # --- attach, detach, domain identity and lifetime ---------------------------------------------------------------
     "D50": Entry(
-        "a failing detach is counted: the device is still with the guest, the count is 0",
+        "a failing detach is counted: from then on the count is one short, here 0 with the device in the domain",
+        "count-matches",
+        [VmCreate(1), Boot(), Reset(0, by=1, faults=refuse(DETACH_GUEST)), Claim(0, by=1)],
+        "DETACH_DEVICE partition 0x10; ATTACH_DEVICE partition 0x10",
+    ),
+    "D50-attach": Entry(
+        "the same at once, in an attach that fails for it: the device is still with the guest, the count is 0",
         "count-matches",
         [VmCreate(1), Boot(), Claim(0, by=1), Alloc(1, by=1), Attach(1, by=1, faults=refuse(DETACH_GUEST))],
         "DETACH_DEVICE partition 0x10: refused; ATTACH_DEVICE partition 0x10: OBJECT_IN_USE",
@@ -373,6 +380,13 @@ ENTRIES: dict[str, Entry] = {
         [VmCreate(1), Boot(), Claim(0, by=1), Disown()],
         "DETACH_DEVICE partition 0x0: INVALID_PARTITION_ID; ATTACH domain 0: INVALID_DEVICE_STATE",
     ),
+    "D55-l1vh": Entry(
+        "on an L1VH that was the whole attach to identity: it answers 0, the guest keeps the device",
+        "no-foreign-attach",
+        [VmCreate(1), Boot(), Claim(0, by=1), Disown()],
+        "DETACH_DEVICE partition 0x0: INVALID_PARTITION_ID",
+        config=L1VH,
+    ),
     "D56": Entry(
         "a host thread frees a direct domain: a domain that the hypervisor never had is deleted",
         "names-existing-things",
@@ -419,6 +433,12 @@ ENTRIES: dict[str, Entry] = {
         [VmCreate(1), Boot(), Claim(0, by=1), Disown(0, by=1, faults=refuse(DETACH_GUEST))],
         "DETACH_DEVICE partition 0x10: refused; ATTACH domain 0: INVALID_DEVICE_STATE; "
         "ATTACH_DEVICE partition 0x10: OBJECT_IN_USE; DETACH_DEVICE partition 0x10; ATTACH_DEVICE partition 0x10",
+    ),
+    "D60-release": Entry(
+        "a failing detach is only logged: the device is released and still in a paging domain",
+        "release-parks",
+        [Boot(), Claim(), Disown(faults=refuse(ATTACH)), Release(faults=refuse(DETACH))],
+        "DETACH: refused",
     ),
     "D61": Entry(
         "attaching identity can fail: one refusal is enough",
@@ -536,6 +556,19 @@ ENTRIES: dict[str, Entry] = {
         detail="aperture",
     ),
     # --- in no catalogue yet ----------------------------------------------------------------------------------------
+    "new-attach-partition": Entry(
+        "direct attach takes the current thread's partition: a domain of VM 1, attached by VM 2, gives VM 2 the device",
+        "no-foreign-attach",
+        [VmCreate(1), VmCreate(2), Boot(), Alloc(1, by=1), Attach(1, by=2)],
+        "DETACH; ATTACH_DEVICE partition 0x11",
+        level="contract",
+    ),
+    "new-attach-claim": Entry(
+        "the same as the kernel does it: the blocking domain outlives VM 1's ownership and serves VM 2's",
+        "no-foreign-attach",
+        [VmCreate(1), VmCreate(2), Boot(), Claim(0, by=1), Disown(0, by=1), Claim(0, by=2)],
+        "DETACH; ATTACH_DEVICE partition 0x11",
+    ),
     "new-l1vh-restore": Entry(
         "an L1VH's failed direct attach goes back to identity by a device-domain call, though it detached nothing",
         "names-existing-things",
