@@ -52,7 +52,7 @@ from hvmodel.operations import (
 
 @dataclass(frozen=True)
 class Entry:
-    """One face of one defect. ``level`` is the lowest kind of caller that meets it.
+    """One face of one defect. ``level`` is how far its caller goes (``callers.levels``).
 
     ``calls`` are the hypercalls of the last operation without repeats (of a Recover only the first): they tell this defect
     from others that end in the same property. A number after MAP and UNMAP is the rep count; CREATE, DELETE, ATTACH and
