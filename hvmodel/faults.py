@@ -7,7 +7,7 @@ the answer, and how long it lasts. The same object is what a rule draws, what a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 KZALLOC: Final = "kzalloc"
 ALLOC_PAGES: Final = "alloc_pages"
@@ -61,13 +61,12 @@ class Fault:
 class FaultPlan:
     """Decides, arrival by arrival, which fault applies; remembers what was reached and what fired."""
 
-    __slots__ = ("_active", "_standing", "counts", "fired", "reached")
+    __slots__ = ("_active", "_before", "fired", "reached")
 
     def __init__(self) -> None:
-        self._active: list[list[object]] = []
-        self._standing: list[list[object]] = []
-        self.counts: dict[str, int] = {}
-        """Arrivals per site in this operation."""
+        self._active: list[list[Any]] = []
+        """Fault, whether it has started, refusals left (None: no end)."""
+        self._before: dict[str, int] = {}
         self.fired: list[Fault] = []
         """Faults that decided an answer in this operation, once per answer."""
         self.reached: dict[str, int] = {}
@@ -75,14 +74,19 @@ class FaultPlan:
 
     def begin(self, faults: tuple[Fault, ...]) -> None:
         """A new operation with its own faults; those that still last stay in force."""
-        if self.counts:
-            for site, count in self.counts.items():
-                self.reached[site] = self.reached.get(site, 0) + count
-            self.counts = {}
         if self.fired:
             self.fired = []
-        self._standing = [entry for entry in self._active if entry[1] and entry[2] != 0] if self._active else []
-        self._active = self._standing + [[fault, False, fault.times] for fault in faults]
+        if self._active:
+            self._active = [entry for entry in self._active if entry[1] and entry[2] != 0]
+        if faults:
+            self._active += [[fault, False, fault.times] for fault in faults]
+        if self._active:
+            self._before = dict(self.reached)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Arrivals per site in this operation; known while a fault may apply."""
+        return {site: count - self._before.get(site, 0) for site, count in self.reached.items()}
 
     def lift(self) -> None:
         """Recovery: nothing is refused any more."""
@@ -95,17 +99,20 @@ class FaultPlan:
 
     def arrive(self, site: str) -> Fault | None:
         """The fault that applies to this arrival, or None. A hypercall fault has fired only once :meth:`fire` is told so."""
-        count = self.counts.get(site, 0) + 1
-        self.counts[site] = count
+        total = self.reached.get(site, 0) + 1
+        self.reached[site] = total
+        if not self._active:
+            return None
+        count = total - self._before.get(site, 0)
         for entry in self._active:
             fault, started, left = entry
-            assert isinstance(fault, Fault)
             if fault.site != site or left == 0 or (not started and count < fault.nth):
                 continue
             entry[1] = True
-            if isinstance(left, int):
+            if left is not None:
                 entry[2] = left - 1
-            return fault
+            found: Fault = fault
+            return found
         return None
 
     def fire(self, fault: Fault) -> None:

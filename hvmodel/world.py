@@ -267,17 +267,7 @@ class World:
             return None
         if any(other.key == book.key and other is not book for other in self.books.devices):
             return None
-        self.hypervisor.unplug(book.key)
-        self.hypervisor.effects.clear()
-        group.devices.remove(device)
-        del self.books.groups[group.number]
-        for domain in (group.default_domain, group.blocking_domain):
-            if domain is not None and self.books.of_domain[domain].kind != "identity":
-                self.core.free(self.books.of_domain[domain])
-        device.group, device.priv, device.present, device.claimed = None, None, False, False
-        book.known, book.excused, book.places = False, False, {self.hypervisor.place(book.key)}
-        for domain_book in self.books.of_domain.values():
-            domain_book.lenient = True
+        self.core.unplug(book)
         return 0
 
     def _vm_create(self, op: ops.VmCreate) -> int | None:

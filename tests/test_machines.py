@@ -37,7 +37,7 @@ MUST_FIND = [
     ("everything", "names-existing-things"),
 ]
 
-GATE = settings(settings.get_profile("ci"), max_examples=400, stateful_step_count=40)
+GATE = settings(settings.get_profile("ci"), max_examples=2000, stateful_step_count=40)
 
 
 @pytest.mark.parametrize(("name", "wanted"), MUST_FIND)

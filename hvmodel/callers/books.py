@@ -63,6 +63,8 @@ class DomainBook:
     next_extent: int = 0
     lenient: bool = False
     """Its count may be what the hypervisor has or what the core believes (A6, A8 to A10, A14)."""
+    haunted: bool = False
+    """A device that was in it vanished without a word to the driver (A15): what it counts is not judged."""
     pgsize_bitmap: int = 0
     alive: bool = True
 

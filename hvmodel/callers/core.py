@@ -160,10 +160,29 @@ class IommuCore(Mapping):
         self._deinit_device(device)
         device.present = False
 
+    def unplug(self, book: DeviceBook) -> None:
+        """A15: the only device of its group is gone, and ``release_device`` never ran."""
+        device, group = book.device, book.device.group
+        assert group is not None
+        before = self.hypervisor.place(book.key)
+        for domain in self.books.of_domain.values():
+            if domain.domain is group.domain or domain.place == before:
+                domain.haunted = True
+        self.hypervisor.unplug(book.key)
+        self.hypervisor.effects.clear()
+        device.group, device.priv, device.present, device.claimed = None, None, False, False
+        book.known, book.excused, book.places = False, False, {self.hypervisor.place(book.key)}
+        group.devices.remove(device)
+        del self.books.groups[group.number]
+        for default in (group.default_domain, group.blocking_domain):
+            if default is not None and self.books.of_domain[default].kind != IOMMU_DOMAIN_IDENTITY:
+                self.free(self.books.of_domain[default])
+
     def _deinit_device(self, device: Device) -> None:
         """``iommu_deinit_device``: release domain or op, then the group's domains if it is empty."""
         group, ops = device.group, self.ops
-        assert group is not None and ops is not None
+        assert group is not None
+        assert ops is not None
         group.devices.remove(device)
         book = self.books.devices[device.number]
         if ops.release_domain is not None:
@@ -215,7 +234,8 @@ class IommuCore(Mapping):
             book.pgsize_bitmap = answer.pgsize_bitmap
             answer.type = IOMMU_DOMAIN_PAGING
             created = set(hypervisor.domains) - existing
-            book.name = f"domain {handle}" if handle > 0 else f"blocking domain of group {device.group.number}" if device.group else ""
+            group = device.group
+            book.name = f"domain {handle}" if handle > 0 or group is None else f"blocking domain of group {group.number}"
             if created:
                 book.hv_id = created.pop()
                 book.place = Place("domain", book.hv_id)
@@ -347,7 +367,7 @@ class IommuCore(Mapping):
         return ret
 
     def claim(self, group: Group, by: int) -> int:
-        """``iommu_group_claim_dma_owner`` by a thread; allocates the blocking domain if there is none (D68 lives here)."""
+        """``iommu_group_claim_dma_owner`` by a thread; allocates the blocking domain if there is none."""
         if group.owner is not None or group.domain is not group.default_domain:
             raise Refused(-EBUSY)
         assert self.ops is not None

@@ -69,7 +69,6 @@ class Tally:
             entry[1] += applied
         for name, count in world.judge.judged.items():
             self.judged[name] = self.judged.get(name, 0) + count
-        world.faults.begin(())
         for site, count in world.faults.reached.items():
             self.sites[site] = self.sites.get(site, 0) + count
 

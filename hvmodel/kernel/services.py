@@ -120,6 +120,8 @@ class Kernel:
         """Pages deposited since boot."""
         self.deposit_calls = 0
         """Deposits in this driver call; the world resets it."""
+        self.rep_round = 0
+        """Which round of ``hv_do_rep_hypercall`` runs; 0 is the call itself, the others are the helper's own."""
         self.gfp_allowed: str | None = None
         """The gfp of the map that is running, or None outside a map."""
 
@@ -223,14 +225,18 @@ class Kernel:
         """A rep hypercall, re-issued while it succeeds with reps left. Parameters are u16, the count is not masked to 12 bits."""
         rep_count &= 0xFFFF
         control = code & 0xFFFF | (varhead_size & 0xFFFF) << abi.VARHEAD_SHIFT | rep_count << REP_COUNT_SHIFT
+        self.rep_round = 0
         while True:
             status = self.hv_do_hypercall(control)
             if status & STATUS_MASK:
-                return status
+                break
             completed = status >> REP_COUNT_SHIFT & REP_MASK
-            control = control & ~(REP_MASK << REP_START_SHIFT) | completed << REP_START_SHIFT
             if completed >= rep_count:
-                return status
+                break
+            control = control & ~(REP_MASK << REP_START_SHIFT) | completed << REP_START_SHIFT
+            self.rep_round += 1
+        self.rep_round = 0
+        return status
 
     @staticmethod
     def hv_result_to_errno(status: int) -> int:

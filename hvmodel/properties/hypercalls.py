@@ -30,7 +30,7 @@ _RULES = {
     "bug": "every-call-ends",
 }
 
-MAX_ROUNDS = 20_000
+MAX_ROUNDS = 5_000
 """Rounds of the kernel's own rep helper in one driver call, beyond which the helper counts as endless."""
 
 MAX_DEPOSITS = 64
@@ -77,7 +77,7 @@ class HypercallJudge(Bench):
             self._judge_guest(code, int.from_bytes(page[0:8], "little"))
         else:
             return
-        self.saw("names-existing-things")
+        self.judged["names-existing-things"] += 1
 
     def _judge_device(self, code: int, device_id: int) -> None:
         if device_id not in self.hypervisor.devices:
@@ -85,7 +85,7 @@ class HypercallJudge(Bench):
             return
         if self.device is None:
             return
-        self.saw("device-names-are-unique")
+        self.judged["device-names-are-unique"] += 1
         other = self.named.setdefault(device_id, self.device)
         if other.requester != self.device.requester:
             self.fail(
@@ -147,12 +147,12 @@ class HypercallJudge(Bench):
             self.unrecovered.discard(code)
         if effects:
             self._judge_effects(effects)
-        if control >> REP_START_SHIFT & REP_MASK == 0:
+        if not self.kernel.rep_round:
             self.issued += 1
             if self.issued > 64 + 4 * -(-self.call_pages // 256):
                 self._runaway(f"{self.issued} hypercalls", "hypercalls")
-        elif len(self.calls) > MAX_ROUNDS:
-            self.environment.append(f"the kernel's rep helper goes on after {len(self.calls)} rounds")
+        elif self.kernel.rep_round > MAX_ROUNDS:
+            self.environment.append(f"the kernel's rep helper goes on after {self.kernel.rep_round} rounds")
             raise Runaway("hv_do_rep_hypercall does not end")
 
     def _judge_progress(self, record: HypercallRecord) -> None:
@@ -172,7 +172,7 @@ class HypercallJudge(Bench):
 
     def _judge_effects(self, effects: list[tuple[str, int, int, int]]) -> None:
         """A call changes nothing but the domain, device and partition that it is about."""
-        self.saw("touches-only-its-own")
+        self.judged["touches-only-its-own"] += 1
         call, book, device = self.call, self.book, self.device
         for kind, ident, _low, _high in effects:
             if kind == "pages":
@@ -211,7 +211,6 @@ class HypercallJudge(Bench):
                     self.fail(name, f"{rule} {self.call}", f"{self.call}: {detail}", rule, "" if detail[0].isdigit() else detail.split(" ")[0])
             kernel.reports.clear()
         cpu = kernel.cpu
-        self.saw("context-is-balanced")
         if cpu.irqs_off or cpu.locks:
             what = "interrupts are off" if cpu.irqs_off else f"{cpu.locks[0].name} is held"
             self.fail("context-is-balanced", f"exit {self.call}", f"{self.call} returns while {what}", what)
@@ -224,7 +223,7 @@ class HypercallJudge(Bench):
         """A failing hypercall leaves an error return or a log line."""
         if not self.unrecovered:
             return
-        self.saw("failure-is-visible")
+        self.judged["failure-is-visible"] += 1
         if success and len(self.kernel.log) == self.log_at_failure:
             name = abi.call_name(next(iter(self.unrecovered)))
             self.fail("failure-is-visible", f"{self.call} {name}", f"{self.call} hides that {name} failed", name)
@@ -239,7 +238,7 @@ class HypercallJudge(Bench):
         root_code = status in (0x73, 0x83)
         if root_code and self.hypervisor.l1vh:
             return
-        self.saw("shortage-is-survivable")
+        self.judged["shortage-is-survivable"] += 1
         # The deposit must come after the answer and be refused, or rounds must have run out, to excuse the failure.
         after = self.calls[self.calls.index(record) + 1 :]
         refused = any(r.code == abi.HVCALL_DEPOSIT_MEMORY and r.status & 0xFFFF for r in after)

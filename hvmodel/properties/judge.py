@@ -37,13 +37,13 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         self.domains_before = set()
         self.static_when_visible = None
         self.used_at_boot = 0
-        self._zombie_objects = set()
         self.story: Callable[[str, object], None] | None = None
         """When set, hears every driver call and hypercall in order (for replay and explain)."""
 
     # --- driver calls -----------------------------------------------------------------------------------------------------
 
     def begin_call(self, name: str, book: DomainBook | None, device: Device | None, pages: int = 0) -> None:
+        self.judged["context-is-balanced"] += 1
         self.call, self.book, self.device, self.call_pages = name, book, device, pages
         if self.calls:
             self.calls = []
@@ -51,7 +51,8 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
             self.unrecovered = set()
         self.kernel.deposit_calls = self.idle_deposits = self.issued = 0
         if name == "attach_dev":
-            assert book is not None and device is not None
+            assert book is not None
+            assert device is not None
             old = self.core.books.current(device.group) if device.group is not None else None
             self._old_book = self.core.books.of_domain.get(old.domain) if old is not None else None
             if self._old_book is book and device.group is not None and device.group.blocking_domain is not None:
@@ -69,7 +70,12 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
 
     def end_call(self) -> None:
         self.moving = None
-        self.judge_context()
+        self._context()
+
+    def _context(self) -> None:
+        kernel = self.kernel
+        if kernel.reports or kernel.cpu.irqs_off or kernel.cpu.locks:
+            self.judge_context()
 
     def mapped(self, call: MapCall) -> None:
         if self.story is not None:
@@ -78,7 +84,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
             self.judge_visible(call.ret == 0)
             self.judge_shortage(call.ret != 0, call.gfp != GFP_ATOMIC)
         self.judge_map(call)
-        self.judge_context()
+        self._context()
 
     def unmapped(self, call: UnmapCall) -> None:
         if self.story is not None:
@@ -86,7 +92,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         if self.calls:
             self.judge_visible(call.answer >= call.size)
         self.judge_unmap(call)
-        self.judge_context()
+        self._context()
 
     def attached(self, call: AttachCall) -> None:
         if self.story is not None:
@@ -126,7 +132,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         if self.story is not None:
             self.story("looked up", (book, iova, answer))
         self.judge_lookup(book, iova, answer)
-        self.judge_context()
+        self._context()
 
     def map_request(self, book: DomainBook, start: int, end: int, ret: int) -> None:
         self.judge_map_request(book, start, end, ret)
@@ -154,7 +160,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         self.calls.append(record)
         if self.story is not None:
             self.story("hypercall", record)
-        self.saw("control-word-valid")
+        self.judged["control-word-valid"] += 1
         if effects and self.book is not None:
             own = self.book.hv_id
             for kind, ident, low, high in effects:

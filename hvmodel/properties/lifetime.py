@@ -34,7 +34,7 @@ class LifetimeJudge(Bench):
     def judge_alloc(self, book: DomainBook | None, errno: int, owner: DomainBook, device: Device) -> None:
         """C1 to C3."""
         books = self.core.books
-        self.saw("ids-are-unique")
+        self.judged["ids-are-unique"] += 1
         if book is not None:
             books.failed_allocs.clear()
             self._judge_id(book)
@@ -42,7 +42,7 @@ class LifetimeJudge(Bench):
             return
         left = self.kernel.slab.owned_by(owner)
         created = set(self.hypervisor.domains) - self.domains_before
-        self.saw("nothing-is-left")
+        self.judged["nothing-is-left"] += 1
         if left or created:
             what = f"{left} object(s)" if left else f"domain {created.pop():#x} in the hypervisor"
             self.fail("nothing-is-left", "failed alloc", f"a failed allocation leaves {what}", "alloc", "objects" if left else "domain")
@@ -72,7 +72,7 @@ class LifetimeJudge(Bench):
         self.fail("ids-are-unique", book.name, f"{book.name} got id {ident:#x}, which {what}", kind, book.kind)
 
     def _judge_advertised(self, book: DomainBook, device: Device) -> None:
-        self.saw("advertised-is-true")
+        self.judged["advertised-is-true"] += 1
         geometry = book.domain.geometry
         width = self.hypervisor.iova_width
         if book.kind == "device" and geometry is not None and geometry.aperture_end >> width:
@@ -95,7 +95,7 @@ class LifetimeJudge(Bench):
         failing = [record for record in self.calls if record.status & 0xFFFF]
         if not failing:
             return
-        self.saw("errors-say-what")
+        self.judged["errors-say-what"] += 1
         status = failing[0].status & 0xFFFF
         if status not in SHORTAGE_STATUSES and errno == -ENOMEM:
             self.fail(
@@ -122,7 +122,7 @@ class LifetimeJudge(Bench):
             or (self.hypervisor.l1vh and self.kernel.mshv_pid_to_partid(self.kernel.cpu.tgid) == 0)
         )
         if not excused:
-            self.saw("allocation-recovers")
+            self.judged["allocation-recovers"] += 1
             known = set().union(*books.failed_allocs) if books.failed_allocs else set()
             if books.failed_allocs and tried <= known:
                 what = f"again with id {min(tried):#x}" if tried else "without asking the hypervisor"
@@ -134,15 +134,14 @@ class LifetimeJudge(Bench):
     def judge_free(self, book: DomainBook) -> None:
         """C4 to C8, F1."""
         books = self.core.books
-        self.saw("free-frees-all")
+        self.judged["free-frees-all"] += 1
         alive = book.hv_id is not None and book.hv_id in self.hypervisor.domains
         refused = bool(self.refusals("DELETE_DEVICE_DOMAIN"))
         inside = any(device.excused and device.places & {book.place} for device in books.devices)
         if alive and book.hv_id is not None:
             books.zombies.add(book.hv_id)
-        if alive and (refused or inside):
+        if alive and (refused or inside or book.haunted):
             self.environment.append(f"{book.name}: the hypervisor refused to delete domain {book.hv_id:#x}")
-            self._zombie_objects.add(book)
             return
         if alive:
             devices = len(self.hypervisor.domains[book.hv_id or 0].devices)
@@ -157,7 +156,7 @@ class LifetimeJudge(Bench):
                 "devices" if devices else "empty",
             )
         objects = self.kernel.slab.owned_by(book)
-        if objects:
+        if objects and not book.haunted:
             held = self.kernel.slab.is_live(book.domain.container)
             self.fail(
                 "free-frees-all",
@@ -166,13 +165,11 @@ class LifetimeJudge(Bench):
                 "object" if held else "nodes",
             )
 
-    _zombie_objects: set[DomainBook]
-
     # --- probe and initialisation -----------------------------------------------------------------------------------------
 
     def judge_probe(self, device: Device, ret: int) -> None:
         """A device on the skip list is not claimed, every other one is."""
-        self.saw("options-are-honoured")
+        self.judged["options-are-honoured"] += 1
         listed = (device.segment, device.bus, device.slot, device.function) in skipped_devices(self.core.config.skip)
         if listed and ret == 0:
             self.fail("options-are-honoured", "claimed", f"{device.name} is on the skip list {self.core.config.skip!r} and is claimed", "claimed")
@@ -186,7 +183,7 @@ class LifetimeJudge(Bench):
 
     def judge_init(self, ret: int) -> None:
         """Nothing was visible before it was ready, and a failed init leaves nothing."""
-        self.saw("ready-before-visible")
+        self.judged["ready-before-visible"] += 1
         if ret == 0 and self.static_when_visible is not None and self.static_when_visible != self.driver.static_state():
             self.fail("ready-before-visible", "init", "a static domain was set up after the driver was visible in sysfs", "order")
         if ret and (self.kernel.sysfs_visible or self.kernel.registered is not None):
@@ -197,7 +194,7 @@ class LifetimeJudge(Bench):
 
     def judge_leftovers(self) -> None:
         """Section 10 of ``callers/README.md``: as after boot, but for the id counter and what an earlier kernel left."""
-        self.saw("nothing-is-left")
+        self.judged["nothing-is-left"] += 1
         books = self.core.books
         self.call = "recover"
         own = set(self.hypervisor.domains) - {IN_DEFAULT.id, IN_NULL.id} - books.foreign
@@ -212,7 +209,7 @@ class LifetimeJudge(Bench):
                 continue
             if state.place.kind == "domain" and state.place.id in books.foreign:
                 continue
-            if not state.place.kind == "domain" or not self._shared_finding(book.device):
+            if state.place.kind != "domain" or not self._shared_finding(book.device):
                 self.fail("nothing-is-left", "devices", f"{book.device.name} is left in {state.place}", kind_of(state.place))
         live = self.kernel.slab.live
         if live:

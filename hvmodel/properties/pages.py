@@ -38,23 +38,16 @@ class PageJudge(Bench):
     def judge_map(self, call: MapCall) -> None:
         """M1 to M5, M8 to M10 at the driver call."""
         book, size, ret = call.book, call.size, call.ret
-        pages = size >> PAGE_SHIFT
         start = call.iova >> PAGE_SHIFT
-        end = min(start + pages, PAGE_END)
+        end = min(start + (size >> PAGE_SHIFT), PAGE_END)
         mapped = call.mapped if call.mapped is not None else size if ret == 0 else 0
-        shape = (
-            "ok" if ret == 0 else "failed",
-            size_class(pages),
-            "large" if call.pgsize > 4096 else "small",
-            book.kind,
-            self._relation(book, start, end) if ret else "",
-        )
-        self.saw("map-result")
+        self.judged["map-result"] += 1
         if size and not size & 0xFFF and (mapped > size or mapped & 0xFFF or (ret == 0 and mapped == 0)):
-            self.fail("map-result", book.name, f"{book.name}: map of {size:#x} bytes answers {ret}, mapped {mapped:#x}", *shape)
+            text = f"{book.name}: map of {size:#x} bytes answers {ret}, mapped {mapped:#x}"
+            self.fail("map-result", book.name, text, *self._shape(call))
         if ret == 0 and book.kind == "device" and size:
             self._permissions(call, start, start + (min(mapped, size) >> PAGE_SHIFT))
-        self._compare(book, start, end, "map", shape, failed_from=start + (mapped >> PAGE_SHIFT) if ret else end)
+        self._compare(book, start, end, call, failed_from=start + (mapped >> PAGE_SHIFT) if ret else end)
 
     def judge_unmap(self, call: UnmapCall) -> None:
         """U1 to U6, U10 to U12 at the driver call."""
@@ -62,32 +55,18 @@ class PageJudge(Bench):
         start, pages = call.iova >> PAGE_SHIFT, call.size >> PAGE_SHIFT
         end = min(start + pages, PAGE_END)
         told = answer >> PAGE_SHIFT
-        first = call.extents[0] if call.extents else None
-        last = call.extents[-1] if call.extents else None
-        shape = (
-            "at" if first and first[0] == start else "inside" if first and first[0] < start else "outside",
-            "at" if last and last[1] == end else "inside" if last and last[1] > end else "outside",
-            "0" if not answer else "less" if answer < call.size else "equal" if answer == call.size else "more",
-            size_class(pages),
-            "large" if call.pgsize > 4096 else "small",
-            book.kind,
-        )
-        self.saw("unmap-honest")
+        self.judged["unmap-honest"] += 1
         if answer & 0xFFF or (told and call.before < told and not self._aside(book, start, start + told)):
-            self.fail(
-                "unmap-honest",
-                book.name,
-                f"{book.name}: unmap at {call.iova:#x} says {answer:#x} bytes are gone, {call.before << 12:#x} were mapped there",
-                *shape,
-            )
+            text = f"{book.name}: unmap at {call.iova:#x} says {answer:#x} bytes are gone, {call.before << 12:#x} were mapped there"
+            self.fail("unmap-honest", book.name, text, *self._shape(call)[1:])
         allowed = [(start, end), *call.extents]
-        self._compare(book, start, max(end, min(start + told, PAGE_END)), "unmap", shape, allowed=allowed)
+        self._compare(book, start, max(end, min(start + told, PAGE_END)), call, allowed=allowed)
 
     def judge_unmap_request(self, book: DomainBook, start: int, end: int, total: int, legal: bool) -> None:
         """U7 to U9 at the request."""
         if not legal or self.refusals(_UNMAP):
             return
-        self.saw("unmap-total")
+        self.judged["unmap-total"] += 1
         if total != (end - start) << PAGE_SHIFT:
             self.fail(
                 "unmap-total",
@@ -118,7 +97,7 @@ class PageJudge(Bench):
     def judge_lookup(self, book: DomainBook, iova: int, answer: int) -> None:
         """L1: one ``iova_to_phys`` answer."""
         page = iova >> PAGE_SHIFT
-        self.saw("lookup-matches-caller")
+        self.judged["lookup-matches-caller"] += 1
         if book.aside and page in book.aside:
             return
         expected = self._promised(book, page)
@@ -176,8 +155,7 @@ class PageJudge(Bench):
         book: DomainBook,
         start: int,
         end: int,
-        what: str,
-        shape: tuple[object, ...],
+        call: MapCall | UnmapCall | None,
         failed_from: int | None = None,
         allowed: list[tuple[int, int]] | None = None,
     ) -> None:
@@ -201,20 +179,18 @@ class PageJudge(Bench):
                 union.add(low, high)
             ranges = list(union.ranges())
         for low, high in ranges:
-            self._compare_range(book, low, high, what, shape, failed_from, allowed)
+            self._compare_range(book, low, high, call, failed_from, allowed)
 
     def _compare_range(
         self,
         book: DomainBook,
         start: int,
         end: int,
-        what: str,
-        shape: tuple[object, ...],
+        call: MapCall | UnmapCall | None,
         failed_from: int | None,
         allowed: list[tuple[int, int]] | None,
     ) -> None:
         held = book.pages.slice(start, end)
-        caller = [(run[0], run[1], run[2]) for run in held]
         tree = self._tree(book, start, end)
         device_domain = book.kind == "device"
         table: Triples = []
@@ -222,28 +198,29 @@ class PageJudge(Bench):
             domain = self.hypervisor.domains.get(book.hv_id) if book.hv_id is not None else None
             if domain is not None:
                 table = [(run[0], run[1], run[2]) for run in domain.table.slice(start, end)]
-        self.saw("no-stale-mapping")
+        self.judged["no-stale-mapping"] += 1
         if held:
-            self.saw("no-lost-mapping")
+            self.judged["no-lost-mapping"] += 1
         if tree is not None:
-            self.saw("tree-matches-hypervisor")
+            self.judged["tree-matches-hypervisor"] += 1
         clean = not (book.aside and book.aside.meets(start, end))
         for run in held:
             if run[3] & LIMBO:
                 clean = False
                 break
         if clean:
+            caller = [(run[0], run[1], run[2]) for run in held]
             same = caller == table or not device_domain or merged(caller) == merged(table)
             if same and (tree is None or tree == caller or merged(tree) == merged(caller)):
-                self._ask(book, start, end, held, what, shape)
+                self._ask(book, start, end, held, call)
                 return
-        self._dissect(book, start, end, table, tree, what, shape, failed_from, allowed)
+        self._dissect(book, start, end, table, tree, call, failed_from, allowed)
 
-    def _ask(self, book: DomainBook, start: int, end: int, held: list[Run], what: str, shape: tuple[object, ...]) -> None:
+    def _ask(self, book: DomainBook, start: int, end: int, held: list[Run], call: MapCall | UnmapCall | None) -> None:
         """Ask ``iova_to_phys`` at the first and the last page of a range that agrees otherwise; ``held`` is what the caller holds."""
         ops = self.core.ops
         assert ops is not None
-        self.saw("lookup-matches-caller")
+        self.judged["lookup-matches-caller"] += 1
         first = held[0].frame << PAGE_SHIFT if held and held[0].start == start else 0
         answer, page, expected = ops.iova_to_phys(book.domain, start << PAGE_SHIFT), start, first
         if answer == expected and end - start > 1:
@@ -253,7 +230,7 @@ class PageJudge(Bench):
             answer = ops.iova_to_phys(book.domain, page << PAGE_SHIFT)
         if answer != expected:
             text = f"{book.name}: iova_to_phys({page << 12:#x}) is {answer:#x}, promised {expected:#x}"
-            self.fail("lookup-matches-caller", book.name, text, what, *shape)
+            self.fail("lookup-matches-caller", book.name, text, *self._shape(call))
 
     def _dissect(
         self,
@@ -262,8 +239,7 @@ class PageJudge(Bench):
         end: int,
         table: Triples,
         tree: Triples | None,
-        what: str,
-        shape: tuple[object, ...],
+        call: MapCall | UnmapCall | None,
         failed_from: int | None,
         allowed: list[tuple[int, int]] | None,
     ) -> None:
@@ -327,20 +303,42 @@ class PageJudge(Bench):
                 if expected is not None and answer != expected:
                     note("lookup-matches-caller", f"iova_to_phys says {answer:#x}, promised {expected:#x}")
         if wrong:
-            self._write_down(book, wrong, what, shape)
+            self._write_down(book, wrong, self._shape(call))
 
     def _write_down(
-        self, book: DomainBook, wrong: dict[str, list[tuple[int, int, str]]], what: str, shape: tuple[object, ...]
+        self, book: DomainBook, wrong: dict[str, list[tuple[int, int, str]]], shape: tuple[object, ...]
     ) -> None:
         """Report each property once for this call and set the pages aside: they are not judged again."""
         for name, places in wrong.items():
             pages = sum(high - low for low, high, _ in places)
             low, _high, text = places[0]
             self.muted.discard((name, book.name))
-            self.fail(name, book.name, f"{book.name}: {_count(pages)} from {low << 12:#x}: {text}", what, *shape)
+            self.fail(name, book.name, f"{book.name}: {_count(pages)} from {low << 12:#x}: {text}", *shape)
         for places in wrong.values():
             for low, high, _ in places:
                 book.aside.add(low, high)
+
+    def _shape(self, call: MapCall | UnmapCall | None) -> tuple[object, ...]:
+        """The manner of a call without its values: how its range lies, what was answered, which encodings it needs."""
+        if call is None:
+            return ("audit",)
+        start, pages = call.iova >> PAGE_SHIFT, call.size >> PAGE_SHIFT
+        end = min(start + pages, PAGE_END)
+        page_size = "large" if call.pgsize > 4096 else "small"
+        if isinstance(call, MapCall):
+            near = self._relation(call.book, start, end) if call.ret else ""
+            return ("map", "ok" if call.ret == 0 else "failed", size_class(pages), page_size, call.book.kind, near)
+        first = call.extents[0] if call.extents else None
+        last = call.extents[-1] if call.extents else None
+        return (
+            "unmap",
+            "at" if first and first[0] == start else "inside" if first and first[0] < start else "outside",
+            "at" if last and last[1] == end else "inside" if last and last[1] > end else "outside",
+            "0" if not call.answer else "less" if call.answer < call.size else "equal" if call.answer == call.size else "more",
+            size_class(pages),
+            page_size,
+            call.book.kind,
+        )
 
     # --- small things ---------------------------------------------------------------------------------------------------
 
@@ -358,7 +356,7 @@ class PageJudge(Bench):
         domain = self.hypervisor.domains.get(call.book.hv_id) if call.book.hv_id is not None else None
         if domain is None:
             return
-        self.saw("permissions-match")
+        self.judged["permissions-match"] += 1
         strict_read = self.hypervisor.policies.flags_not_readable == "accepted"
         for run in domain.table.slice(start, end):
             writable, readable = bool(run.tag & HV_MAP_GPA_WRITABLE), bool(run.tag & HV_MAP_GPA_READABLE)
@@ -382,7 +380,7 @@ class PageJudge(Bench):
             tree = self.driver.tree(book.domain)
             if tree is not None:
                 tree.changes.clear()
-            self._compare_range(book, 0, PAGE_END, "audit", (), None, None)
+            self._compare_range(book, 0, PAGE_END, None, None, None)
 
 
 def _hex(frame: int | None) -> str:

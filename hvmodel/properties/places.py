@@ -7,7 +7,7 @@ from hvmodel.callers.watch import AttachCall
 from hvmodel.hypervisor import abi
 from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Place
 from hvmodel.kernel.iommu import EINVAL, ENOMEM, ERRNO_NAMES, Device, IommuDomain
-from hvmodel.properties.verdicts import Bench, kind_of
+from hvmodel.properties.verdicts import Bench, HypercallRecord, kind_of
 
 
 class PlaceJudge(Bench):
@@ -39,7 +39,7 @@ class PlaceJudge(Bench):
         new, old, device = self.moving
         if old is None or not self.offers_way(old.place, new.place):
             return
-        self.saw("replace-has-no-gap")
+        self.judged["replace-has-no-gap"] += 1
         place = self.place_of(device)
         if place in (old.place, new.place, IN_NULL, NOWHERE) or self.core.books.devices[device.number].excused:
             return
@@ -65,7 +65,7 @@ class PlaceJudge(Bench):
         owned = self.hypervisor.devices[book.key].owned
         lost = old is None and call.before.kind == "guest" and self.hypervisor.policies.domain_from_guest != "move"
         if new.kind in ("identity", "blocked") and not owned and not lost and refused <= 1:
-            self.saw("static-domains-always-attach")
+            self.judged["static-domains-always-attach"] += 1
             if ret:
                 self.fail(
                     "static-domains-always-attach",
@@ -78,7 +78,7 @@ class PlaceJudge(Bench):
         if ret and old is not None and not call.must:
             self._judge_failed(call, place)
         if ret == 0 and self._is_blocking(new, device):
-            self.saw("blocked-is-blocked")
+            self.judged["blocked-is-blocked"] += 1
             if not self.hypervisor.reaches_nothing(book.key):
                 self.fail(
                     "blocked-is-blocked",
@@ -94,7 +94,7 @@ class PlaceJudge(Bench):
         book = self.core.books.devices[device.number]
         if call.old is None and call.ret:
             return
-        self.saw("no-foreign-attach")
+        self.judged["no-foreign-attach"] += 1
         if place in book.places:
             return
         asked = ", ".join(sorted(str(allowed) for allowed in book.places))
@@ -106,7 +106,6 @@ class PlaceJudge(Bench):
             "ok" if call.ret == 0 else "failed",
         )
         book.places = {*book.places, place}
-        book.excused = True
 
     def _judge_failed(self, call: AttachCall, place: Place) -> None:
         """A5: hypervisor, count and pointer as before the call; A6 is the only exception."""
@@ -116,7 +115,7 @@ class PlaceJudge(Bench):
         if book.excused:
             self.environment.append(f"{device.name}: the way back to {old.place} was refused as well; it is in {place}")
             return
-        self.saw("failed-attach-keeps-old")
+        self.judged["failed-attach-keeps-old"] += 1
         if place != call.before:
             what = f"is in {place}, was in {call.before}"
             self.fail("failed-attach-keeps-old", f"{device.name} place", f"{device.name}: {what}", "place")
@@ -130,11 +129,11 @@ class PlaceJudge(Bench):
 
     def _judge_errno(self, call: AttachCall) -> None:
         """-EINVAL says "try another domain", -ENOMEM "no memory"; a refusal of another kind must not come out as either."""
-        attach = (abi.HVCALL_ATTACH_DEVICE_DOMAIN, abi.HVCALL_ATTACH_DEVICE)
-        failing = [record for record in self.calls if record.code in attach and record.status & 0xFFFF]
+        new = call.new.place
+        failing = [record for record in self.calls if record.status & 0xFFFF and _target(record) == new]
         if not failing or not failing[0].refused:
             return
-        self.saw("errors-say-what")
+        self.judged["errors-say-what"] += 1
         status = failing[0].status & 0xFFFF
         shortage = status in (0x0B, 0x73, 0x75, 0x83)
         if (call.ret == -EINVAL) or (call.ret == -ENOMEM and not shortage):
@@ -169,7 +168,7 @@ class PlaceJudge(Bench):
             device = book.device
             pointers[device] = self.driver.pointer_domain(device)
             if at not in book.places and self._alias_pending(device) and not book.excused:
-                self.saw("no-foreign-attach")
+                self.judged["no-foreign-attach"] += 1
                 allowed = ", ".join(sorted(str(place) for place in book.places))
                 self.fail(
                     "no-foreign-attach", device.name, f"{device.name} is in {at}; allowed: {allowed}", kind_of(at), "alias"
@@ -181,7 +180,7 @@ class PlaceJudge(Bench):
     def _judge_pointer(self, device: DeviceBook, place: Place, pointer: IommuDomain | None) -> None:
         if pointer is None:
             return
-        self.saw("pointer-matches")
+        self.judged["pointer-matches"] += 1
         name = device.device.name
         book = self.core.books.of_domain.get(pointer)
         if book is None:
@@ -200,9 +199,9 @@ class PlaceJudge(Bench):
         self, book: DomainBook, here: list[tuple[DeviceBook, Place]], pointers: dict[Device, IommuDomain | None]
     ) -> None:
         count = self.driver.attach_count(book.domain)
-        if count is None:
+        if count is None or book.haunted:
             return
-        self.saw("count-matches")
+        self.judged["count-matches"] += 1
         has, believes = 0, 0
         direct = book.kind == "direct"
         nowhere = self.hypervisor.l1vh and book.kind == "identity"
@@ -241,13 +240,22 @@ class PlaceJudge(Bench):
             other.device is not device and other.key == book.key and other.device.group is not None
             for other in self.core.books.devices
         )
-        self.saw("release-parks")
+        self.judged["release-parks"] += 1
         if state.place not in book.places and not shared:
             self.fail(
                 "release-parks", device.name, f"{device.name}: after release it is in {state.place}", kind_of(state.place)
             )
         if self.driver.pointer_domain(device) is not None:
             self.fail("release-parks", f"{device.name} pointer", f"{device.name}: the private pointer survives release", "pointer")
+
+
+def _target(record: HypercallRecord) -> Place | None:
+    """The place that an attach hypercall asks for."""
+    if record.code == abi.HVCALL_ATTACH_DEVICE_DOMAIN:
+        return Place("domain", int.from_bytes(record.header[20:24], "little"))
+    if record.code == abi.HVCALL_ATTACH_DEVICE:
+        return Place("guest", int.from_bytes(record.header[0:8], "little"))
+    return None
 
 
 __all__ = ["PlaceJudge"]

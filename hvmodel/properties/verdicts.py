@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -48,7 +49,7 @@ class Bench:
         """Violations of this operation."""
         self.environment: list[str] = []
         """What no driver could have avoided in this operation."""
-        self.judged: dict[str, int] = {}
+        self.judged: defaultdict[str, int] = defaultdict(int)
         """How often each property's precondition was reached in this run."""
         self.muted: set[tuple[str, str]] = set()
         """(property, subject) pairs that have failed in this run and are not judged again."""
@@ -56,11 +57,6 @@ class Bench:
         self.calls: list[HypercallRecord] = []
         """Hypercalls of the running driver call."""
         self.refusals: Callable[..., int] = lambda *sites: 0
-
-    def saw(self, name: str) -> None:
-        """A property's precondition was reached."""
-        judged = self.judged
-        judged[name] = judged.get(name, 0) + 1
 
     def fail(self, name: str, subject: str, detail: str, *shape: object) -> None:
         """Write a violation down, once per run for each property and subject."""
