@@ -7,7 +7,7 @@ into another on the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,14 +21,20 @@ from hvmodel.world import World
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What must go on failing: the property, and if they are given the driver call and the shape."""
+    """What must go on failing: the property, and if they are given the driver call, the shape, and where the failing operation was
+    refused (at some of ``sites`` and nowhere else; an empty set: nowhere)."""
 
     property: str
     call: str | None = None
     shape: tuple[object, ...] | None = None
+    sites: frozenset[str] | None = None
 
-    def matches(self, violation: Violation) -> bool:
-        """Whether this violation is the one."""
+    def matches(self, violation: Violation, fired: Sequence[Fault]) -> bool:
+        """Whether this violation, after these refusals, is the one."""
+        if self.sites is not None:
+            here = {fault.site for fault in fired}
+            if not here <= self.sites or (self.sites and not here):
+                return False
         return (
             violation.property == self.property
             and (self.call is None or violation.call == self.call)
@@ -65,7 +71,7 @@ class _Search:
             if outcome.applied and outcome.level > level:
                 level = outcome.level
             for violation in outcome.violations:
-                if matches(violation):
+                if matches(violation, outcome.fired):
                     return index, violation, level
         return None
 
@@ -80,12 +86,13 @@ def minimise(
         return None
     operations = operations[: hit[0] + 1]
     operations = _related(search, config, operations)
-    previous: tuple[Configuration, list[ops.Operation]] | None = None
-    while previous != (config, operations) and search.left > 0:
+    for _ in range(3):
         previous = (config, operations)
         operations = _fewer(search, config, operations)
         config = _plainer(search, config, operations)
         operations = _simpler(search, config, operations)
+        if previous == (config, operations) or search.left <= 0:
+            break
     operations = _renumber(search, config, operations)
     config = _unused_devices(search, config, operations)
     hit = search.fails(config, operations)
@@ -207,6 +214,13 @@ def _plainer_kind(operation: ops.Operation) -> Iterator[ops.Operation]:
         yield ops.Map(operation.domain, operation.iova, operation.paddr, pages, faults=operation.faults)
 
 
+def _plainest(operation: ops.Operation) -> Iterator[ops.Operation]:
+    """All numbers of a mapping at their plainest at once."""
+    if isinstance(operation, ops.Map) and (operation.pages, operation.paddr) != (1, _PADDRS[0]):
+        yield _with(operation, iova=_ROUND[0], paddr=_PADDRS[0], pages=1, prot="rw", gfp="kernel")
+        yield _with(operation, paddr=_PADDRS[0], pages=1, prot="rw", gfp="kernel")
+
+
 def _simpler_faults(operation: ops.Operation) -> Iterator[ops.Operation]:
     for index, fault in enumerate(operation.faults):
         trials: list[Fault] = []
@@ -228,6 +242,7 @@ def _simpler(search: _Search, config: Configuration, operations: list[ops.Operat
     operations = _moved(search, config, operations)
     for index in range(len(operations)):
         operations = _try_each(search, config, operations, index, _plainer_kind(operations[index]))
+        operations = _try_each(search, config, operations, index, _plainest(operations[index]))
         for name in ops.field_names(type(operations[index])):
             options = (candidate for field_name, candidate in _candidates(operations[index]) if field_name == name)
             operations = _try_each(search, config, operations, index, options)

@@ -24,6 +24,8 @@ class Run:
     world: World
     level: int
     operations: list[ops.Operation] = field(default_factory=list)
+    refused: bool = False
+    """Whether an attach or detach was refused in an earlier operation."""
 
 
 Heard = Callable[[Run, Outcome], bool]
@@ -49,8 +51,10 @@ def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: He
         outcome = world.apply(operation)
         if outcome.applied:
             done.append(operation)
-            if outcome.violations and heard is not None:
-                return heard(run, outcome)
+            stop = heard(run, outcome) if outcome.violations and heard is not None else False
+            if outcome.fired and not run.refused:
+                run.refused = any("TACH_DEVICE" in fault.site for fault in outcome.fired)
+            return stop
         return False
 
     boot: ops.Operation = ops.Boot()

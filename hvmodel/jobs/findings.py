@@ -13,7 +13,6 @@ from hvmodel.operations import Operation
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
 from hvmodel.traces.format import Trace
-from hvmodel.world import World
 
 Mark = tuple[str, str, tuple[object, ...]]
 """Property, driver call, shape: what one violation looks like without its values."""
@@ -24,15 +23,31 @@ def mark_of(violation: Violation) -> Mark:
     return (violation.property, violation.call, violation.shape)
 
 
+def sites_of(operations: list[Operation]) -> frozenset[str]:
+    """Where a trace is refused; attaching to a domain and to a guest count as one place, and so does detaching."""
+    return frozenset(fault.site.removesuffix("_DOMAIN") for operation in operations for fault in operation.faults)
+
+
+Key = tuple[Mark, frozenset[str], bool, bool]
+"""Mark, sites, beyond the contract, on an L1VH."""
+
+
+def key_of(mark: Mark, sites: frozenset[str], beyond: bool, l1vh: bool) -> Key:
+    """Findings with equal keys are the same finding. Beyond the contract, how an odd range ends and how large it is tells nothing."""
+    name, call, shape = mark
+    if beyond and call == "unmap_pages" and shape[:1] == ("unmap",):
+        shape = (*shape[:2], shape[3], shape[5])
+    return ((name, call, shape), sites, beyond, l1vh)
+
+
 @dataclass(slots=True)
 class Finding:
-    """One finding. ``marks`` are all violations that its trace shows; ``group`` numbers findings that come from one cause."""
+    """One finding. ``group`` numbers findings that come from one cause; ``trace`` is its file."""
 
     minimised: Minimised
     driver: str
     gear: str
     seed: str
-    marks: frozenset[Mark] = frozenset()
     group: int = 0
     trace: str = ""
 
@@ -77,14 +92,14 @@ class Finding:
         return mark_of(self.minimised.violation)
 
     @property
-    def key(self) -> tuple[object, ...]:
+    def key(self) -> Key:
         """Two findings with equal keys are the same (``properties/README.md``, "Different or the same")."""
-        return (self.mark, self.sites, self.minimised.level == BEYOND)
+        return key_of(self.mark, self.sites, self.minimised.level == BEYOND, self.config.l1vh)
 
     @property
-    def sites(self) -> tuple[str, ...]:
+    def sites(self) -> frozenset[str]:
         """Where the trace is refused."""
-        return tuple(sorted({fault.site for operation in self.operations for fault in operation.faults}))
+        return sites_of(self.operations)
 
     @property
     def rank(self) -> tuple[object, ...]:
@@ -128,12 +143,6 @@ class Finding:
         }
 
 
-def all_marks(config: Configuration, operations: list[Operation], driver: str) -> frozenset[Mark]:
-    """Every violation that a trace shows."""
-    world = World(config, driver)
-    return frozenset(mark_of(violation) for op in operations for violation in world.apply(op).violations)
-
-
 @dataclass(slots=True)
 class Group:
     """Findings of one cause, the best one first."""
@@ -152,33 +161,43 @@ class Group:
         return [name for name in names if name != self.best.property_id]
 
 
+def prune(findings: list[Finding]) -> list[Finding]:
+    """Drop what a simpler finding of the same kind covers: fewer sites refused, a lower level, fewer assumptions, no L1VH needed."""
+    kept: dict[Mark, list[Finding]] = defaultdict(list)
+    for finding in sorted(findings, key=lambda item: (len(item.sites), item.rank)):
+        if not any(_covers(simple, finding) for simple in kept[finding.mark]):
+            kept[finding.mark].append(finding)
+    return [finding for alike in kept.values() for finding in alike]
+
+
+def _covers(simple: Finding, finding: Finding) -> bool:
+    if simple.minimised.level > finding.minimised.level or not set(simple.assumptions) <= set(finding.assumptions):
+        return False
+    if simple.config.l1vh != finding.config.l1vh:
+        return False
+    if simple.sites == finding.sites:
+        return True
+    return simple.sites < finding.sites and (bool(simple.sites) or len(finding.sites) > 1)
+
+
 def group(findings: list[Finding]) -> list[Group]:
     """Put findings of one cause together, so that one defect does not fill the table; best groups first.
 
-    One cause have findings with the same trace (one call that fails several properties), and findings that fail the same property
-    in the same call and manner after the same kind of refusals.
+    Findings that fail the same property in the same call and manner are one cause; and causes whose best traces are one and the
+    same, seen in the same call, are one as well (a stale page is also a page that the tree does not have).
     """
-    findings = sorted(findings, key=lambda finding: finding.rank)
-    parent = list(range(len(findings)))
-
-    def find(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    alike: dict[object, int] = {}
-    for index, finding in enumerate(findings):
-        trace = ("trace", tuple(finding.operations), finding.config)
-        for key in (trace, _cause(finding)):
-            if key in alike:
-                parent[find(index)] = find(alike[key])
-            else:
-                alike[key] = index
-    groups: dict[int, Group] = defaultdict(Group)
-    for index, finding in enumerate(findings):
-        groups[find(index)].findings.append(finding)
-    ordered = sorted(groups.values(), key=lambda item: item.best.rank)
+    causes: dict[tuple[object, ...], Group] = {}
+    for finding in sorted(findings, key=lambda item: item.rank):
+        causes.setdefault(_cause(finding), Group()).findings.append(finding)
+    by_trace: dict[object, Group] = {}
+    for item in sorted(causes.values(), key=lambda item: item.best.rank):
+        best = item.best
+        trace = (tuple(best.operations), best.config, best.minimised.violation.call)
+        if trace in by_trace:
+            by_trace[trace].findings += item.findings
+        else:
+            by_trace[trace] = item
+    ordered = sorted(by_trace.values(), key=lambda item: item.best.rank)
     for number, item in enumerate(ordered, 1):
         for finding in item.findings:
             finding.group = number
@@ -188,18 +207,20 @@ def group(findings: list[Finding]) -> list[Group]:
 def _cause(finding: Finding) -> tuple[object, ...]:
     """What tells causes apart in a table; coarser than :attr:`Finding.key`."""
     name, call, shape = finding.mark
+    sites = finding.sites
     if finding.minimised.level == BEYOND:
-        return (name, call, BEYOND, shape[3:4] if call == "unmap_pages" else shape[:1])
+        return (name, call, BEYOND)
     if name == "shortage-is-survivable":
         return (name, shape[:2])
-    if call == "unmap_pages" and len(shape) >= 6:
-        refused = "UNMAP_DEVICE_GPA_PAGES" in finding.sites
-        return (name, call, "refused" if refused else shape[3:5])
+    if call == "unmap_pages" and shape[:1] == ("unmap",):
+        return (name, call, "refused" if sites else shape[3:5])
     if call == "map_pages" and shape[:1] == ("map",):
-        undone = "UNMAP_DEVICE_GPA_PAGES" in finding.sites
-        return (name, call, undone, shape[2:4] if not undone and not finding.sites else "", shape[5:])
+        undone = "UNMAP_DEVICE_GPA_PAGES" in sites
+        return (name, call, undone, shape[2:4] if not undone and not sites else "", shape[5:])
+    if name == "no-foreign-attach":
+        return (name, shape[1:] if shape[1:] == ("alias",) else shape)
     if name == "count-matches":
-        return (name, call, shape, any("DETACH" in site for site in finding.sites))
-    if name in ("errors-say-what", "names-existing-things", "every-call-ends", "static-domains-always-attach"):
+        return (name, call, shape, any("DETACH" in site for site in sites))
+    if name in ("errors-say-what", "names-existing-things", "every-call-ends", "static-domains-always-attach", "nothing-is-left"):
         return (name, shape[:1])
     return (name, call, shape)

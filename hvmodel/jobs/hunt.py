@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import queue
 import time
+import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +17,21 @@ from typing import Any
 from hvmodel.callers.levels import LEVELS
 from hvmodel.configuration import Configuration
 from hvmodel.faults import CALL_SITES
-from hvmodel.gears.minimise import Target, minimise
+from hvmodel.gears.minimise import Minimised, Target, minimise
 from hvmodel.gears.walk import Run, runs, walk
-from hvmodel.jobs.findings import Finding, Group, all_marks, group, mark_of
+from hvmodel.jobs.findings import Finding, Group, Mark, group, mark_of, prune
 from hvmodel.operations import KINDS, Operation
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
 from hvmodel.rules.worlds import PROFILE_NAMES
 from hvmodel.traces.format import write
-from hvmodel.world import Outcome
+from hvmodel.world import Outcome, World
 
 HITS_PER_KIND = 2
 """How many hits of one signature are minimised: one signature can hide two defects."""
+
+SHARE = 0.7
+"""At most this share of the time goes into minimising while the walk goes on."""
 
 STEPS = 120
 """Operations in one run, before recovery."""
@@ -113,38 +118,61 @@ _ALWAYS_ON = frozenset(
 
 @dataclass(slots=True)
 class Hit:
-    """A violation as the walk saw it, before it is minimised."""
+    """A violation as the walk saw it, before it is minimised. ``sites`` is where its operation was refused."""
 
     config: Configuration
     operations: list[Operation]
     violation: Violation
-    signature: tuple[object, ...]
+    sites: frozenset[str]
+    level: int
+    refused: bool
     seed: str
+
+    @property
+    def signature(self) -> Signature:
+        """What sets hits apart while searching: the violation's mark, where it was refused, root or L1VH, whether an attach was
+        refused before."""
+        return (mark_of(self.violation), self.sites, self.config.l1vh, self.refused)
+
+
+Signature = tuple[Mark, frozenset[str], bool, bool]
 
 
 class Pending:
-    """Hits that wait for the minimiser: kinds of violation that it has not seen first, then new refusals of a known kind."""
+    """Hits that wait for the minimiser. First comes what nothing found so far resembles; of several processes each prefers its share."""
 
-    def __init__(self) -> None:
-        self._queues: tuple[list[Hit], list[Hit], list[Hit]] = ([], [], [])
-        self._known: set[object] = set()
+    def __init__(self, job: int, jobs: int) -> None:
+        self._job, self._jobs = job, jobs
+        self._waiting: dict[Signature, list[Hit]] = {}
+        self._mine: dict[Mark, bool] = {}
 
     def __len__(self) -> int:
-        return sum(len(waiting) for waiting in self._queues)
+        return sum(map(len, self._waiting.values()))
 
     def add(self, hit: Hit) -> None:
         """Queue a hit."""
-        mark = hit.signature[0]
-        level = 0 if mark not in self._known else 1 if hit.signature not in self._known else 2
-        self._known.update((mark, hit.signature))
-        self._queues[level].append(hit)
+        self._waiting.setdefault(hit.signature, []).append(hit)
 
-    def pop(self) -> Hit:
-        """The most promising hit. Raises IndexError when none waits."""
-        for waiting in self._queues:
-            if waiting:
-                return waiting.pop(0)
-        raise IndexError("no hit waits")
+    def pop(self, found: dict[Signature, int], marks: Counter[object]) -> Hit | None:
+        """The most promising hit, or None when none is worth the time. ``found`` is the lowest level at which a signature has been
+        minimised, ``marks`` how often each mark and each property has."""
+        best: tuple[tuple[int, ...], Signature] | None = None
+        for signature, hits in self._waiting.items():
+            mark = signature[0]
+            mine = self._mine.get(mark)
+            if mine is None:
+                mine = self._mine[mark] = zlib.crc32(repr(mark).encode()) % self._jobs == self._job
+            again = found.get(signature, len(LEVELS)) <= hits[0].level
+            value = (again, marks[mark] > 0, not mine, marks[mark[0]], len(hits[0].operations))
+            if best is None or value < best[0]:
+                best = (value, signature)
+        if best is None:
+            return None
+        hits = self._waiting[best[1]]
+        hit = hits.pop(0)
+        if not hits:
+            del self._waiting[best[1]]
+        return hit
 
 
 class Hunter:
@@ -156,7 +184,9 @@ class Hunter:
         self.tally = Tally()
         self.findings: dict[tuple[object, ...], Finding] = {}
         self._seen: dict[tuple[object, ...], int] = {}
-        self._pending = Pending()
+        self._pending = Pending(job, options.jobs or os.cpu_count() or 1)
+        self._found: dict[Signature, int] = {}
+        self._marks: Counter[object] = Counter()
 
     def search(self, until: Callable[[], bool], progress: Callable[[Hunter], None] | None = None) -> None:
         """Walk until ``until`` says stop. Minimising takes at most about half of the time while the walk goes on."""
@@ -171,9 +201,12 @@ class Hunter:
             stop_at_first = number % 2 == 0
             run = walk(seed, options.driver, profile, level, steps, self._listener(seed, stop_at_first))
             self.tally.add(run)
-            while self._pending and minimising < 0.6 * (time.perf_counter() - started):
+            while minimising < SHARE * (time.perf_counter() - started):
                 begun = time.perf_counter()
-                self._minimise(self._pending.pop())
+                hit = self._pending.pop(self._found, self._marks)
+                if hit is None:
+                    break
+                self._minimise(hit)
                 minimising += time.perf_counter() - begun
             self.tally.seconds = time.perf_counter() - started
             if progress is not None:
@@ -183,31 +216,46 @@ class Hunter:
     def _listener(self, seed: str, stop_at_first: bool) -> Callable[[Run, Outcome], bool]:
         def heard(run: Run, outcome: Outcome) -> bool:
             fresh = False
-            sites = tuple(sorted({fault.site for fault in outcome.fired}))
+            sites = frozenset(fault.site for fault in outcome.fired)
+            operations: list[Operation] | None = None
             for violation in outcome.violations:
                 self.tally.hits += 1
-                mark = mark_of(violation)
-                signature = (mark, sites, outcome.level)
+                signature = (mark_of(violation), sites, outcome.level, run.config.l1vh, run.refused)
                 count = self._seen.get(signature, 0)
                 self._seen[signature] = count + 1
                 if count >= HITS_PER_KIND:
                     continue
                 fresh = fresh or count == 0
-                self._pending.add(Hit(run.config, list(run.operations), violation, (mark, sites), seed))
+                operations = operations or list(run.operations)
+                self._pending.add(Hit(run.config, operations, violation, sites, outcome.level, run.refused, seed))
             return fresh and stop_at_first
 
         return heard
 
     def _minimise(self, hit: Hit) -> None:
         violation = hit.violation
-        target = Target(violation.property, violation.call, violation.shape)
+        target = Target(violation.property, violation.call, violation.shape, hit.sites)
         small = minimise(hit.config, hit.operations, self.options.driver, target)
         if small is None:
             raise AssertionError(f"a run does not repeat: seed {hit.seed}, {violation.property}")
-        finding = Finding(small, self.options.driver, "walk", hit.seed)
+        self._keep(Finding(small, self.options.driver, "walk", hit.seed))
+        signature = hit.signature
+        self._found[signature] = min(self._found.get(signature, len(LEVELS)), small.level)
+        # What else fails at the end of the minimal trace needs no search of its own.
+        world = World(small.config, self.options.driver)
+        outcomes = [world.apply(operation) for operation in small.operations]
+        sites = frozenset(fault.site for fault in outcomes[-1].fired)
+        for violation in outcomes[-1].violations:
+            beside = Minimised(small.config, small.operations, violation, small.level)
+            self._keep(Finding(beside, self.options.driver, "walk", hit.seed))
+            known = (mark_of(violation), sites, small.config.l1vh, hit.refused)
+            self._found[known] = min(self._found.get(known, len(LEVELS)), small.level)
+
+    def _keep(self, finding: Finding) -> None:
         known = self.findings.get(finding.key)
+        self._marks[finding.mark] += 1
+        self._marks[finding.property_id] += known is None
         if known is None or finding.rank < known.rank:
-            finding.marks = all_marks(small.config, small.operations, self.options.driver)
             self.findings[finding.key] = finding
 
 
@@ -305,7 +353,7 @@ def hunt(options: Options, progress: Callable[[int, int, float], None] | None = 
         known = merged.get(finding.key)
         if known is None or finding.rank < known.rank:
             merged[finding.key] = finding
-    return Report(options, tally, group(list(merged.values())))
+    return Report(options, tally, group(prune(list(merged.values()))))
 
 
 def save(report: Report, directory: Path) -> None:

@@ -324,8 +324,8 @@ class PageJudge(Bench):
             return ("audit",)
         start, pages = call.iova >> PAGE_SHIFT, call.size >> PAGE_SHIFT
         end = min(start + pages, PAGE_END)
-        page_size = "large" if call.pgsize > 4096 else "small"
         if isinstance(call, MapCall):
+            page_size = "large" if call.pgsize > 4096 else "small"
             near = self._relation(call.book, start, end) if call.ret else ""
             return ("map", "ok" if call.ret == 0 else "failed", size_class(pages), page_size, call.book.kind, near)
         first = call.extents[0] if call.extents else None
@@ -336,7 +336,6 @@ class PageJudge(Bench):
             "at" if last and last[1] == end else "inside" if last and last[1] > end else "outside",
             "0" if not call.answer else "less" if call.answer < call.size else "equal" if call.answer == call.size else "more",
             size_class(pages),
-            page_size,
             call.book.kind,
         )
 

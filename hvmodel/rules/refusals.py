@@ -66,7 +66,7 @@ def _one(choose: Chooser, operation: Operation, site: str) -> Fault:
             nth = 1 + choose.below(operation.runs)
     roll = choose.below(20)
     times: int | None = 1
-    if roll >= 18:
+    if roll >= (15 if status in SHORTAGES else 18):
         times = None
     elif roll >= 15:
         times = 2 + choose.below(2)
