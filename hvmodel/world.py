@@ -316,6 +316,8 @@ class World:
         for domain_book in self.books.of_domain.values():
             if domain_book.place.kind == "guest" and domain_book.place.id == partition:
                 domain_book.lenient = True
+            elif domain_book.kind == "identity" or domain_book.kind == "blocked":
+                domain_book.lenient = True  # where its devices fell
 
     def _claim(self, op: ops.Claim) -> int | None:
         group = self._group(op.group)

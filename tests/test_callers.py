@@ -453,7 +453,6 @@ def test_a_hot_plugged_device_joins_its_group_under_the_probe_lock() -> None:
     assert driver.held == [False] * 4 + [True]
 
 
-@pytest.mark.xfail(strict=True, reason="core.probe sets up a new group's default domain without iommu_probe_device_lock")
 def test_a_hot_plugged_device_makes_its_group_under_the_probe_lock() -> None:
     """The same lock covers ``iommu_setup_default_domain`` when the device opens a group."""
     world = stage(WithProbeLock)

@@ -218,7 +218,6 @@ def test_identity_that_cannot_be_attached() -> None:
     assert "no-use-after-free" in verdict(claim)
 
 
-@pytest.mark.xfail(strict=True, reason="judge_free excuses every DELETE refused for an excused device, tried or not (C6)")
 def test_a_free_that_leaves_the_device_inside_is_not_excused() -> None:
     """C6: DELETE is refused because the driver left the device there; only a refused way out (A13) would excuse it."""
     world = stage(PostedV0)
@@ -227,7 +226,6 @@ def test_a_free_that_leaves_the_device_inside_is_not_excused() -> None:
     assert "free-frees-all" in verdict(free)
 
 
-@pytest.mark.xfail(strict=True, reason="core.free leaves place(old) in the places of a device that was stuck there (A13)")
 def test_after_the_free_the_old_domain_is_no_allowed_place() -> None:
     """A13: places are place(N) and NULL once the core has freed old."""
     world = stage(PostedV0)
@@ -288,7 +286,6 @@ def test_a_refused_delete_is_excused_until_recovery() -> None:
     assert verdict(end) == {"nothing-is-left"}
 
 
-@pytest.mark.xfail(strict=True, reason="touches-only-its-own accuses a call that deletes an earlier call's zombie (C5)")
 @pytest.mark.parametrize("toy", HONEST)
 def test_a_refused_delete_that_is_tried_again(toy: type[Toy]) -> None:
     """C5: an honest driver deletes it at a later call; recovery makes one."""
@@ -323,7 +320,6 @@ def test_the_way_back_into_another_guest() -> None:
     assert two not in world.books.devices[0].places or world.books.devices[0].excused
 
 
-@pytest.mark.xfail(strict=True, reason="A6 replaces places and forgets the place that the end of the guest allowed (A14)")
 @pytest.mark.parametrize("toy", HONEST)
 def test_a_device_that_its_dead_guest_lost_may_stay_where_it_fell(toy: type[Toy]) -> None:
     """A5: as before the call. The guest is dead, the device in default, and the failed attach did not touch it."""
@@ -347,20 +343,16 @@ def test_old_host_forces_a_gap() -> None:
 # --- the oracle does not cry wolf ------------------------------------------------------------------------------------
 
 KNOWN: dict[str, str] = {
-    "touches-only-its-own": "deleting a zombie later (C5), taking a device out of a domain at its free (A13)",
-    "map-result": "limbo pages of an earlier request; a NULL pointer cannot be told what stays mapped",
-    "no-stale-mapping": "a NULL pointer cannot be told what stays mapped",
-    "lookup-matches-caller": "as no-stale-mapping; and a limbo page at physical address 0",
-    "count-matches": "after an unplug, after a guest's end (A14), for functions that share an id",
-    "no-foreign-attach": "A8 after A8, functions that share an id, and where DETACH_DEVICE ends in default",
-    "pointer-matches": "functions that share an id",
-    "shortage-is-survivable": "the bound was reached; UNMAP inside a map; DELETE inside an allocation",
-    "errors-say-what": "a DELETE before the cause; an earlier failure than the deciding one",
-    "failure-is-visible": "one log position for several failures",
-    "free-frees-all": "a device stuck inside that could not be taken out",
-    "names-existing-things": "the way back of a device that is stuck with a guest",
+    "map-result": "a map with a NULL pointer whose undoing is refused cannot tell what stays mapped",
+    "no-stale-mapping": "as map-result",
+    "tree-matches-hypervisor": "as map-result",
+    "lookup-matches-caller": "as map-result",
+    "replace-has-no-gap": "a device that the failed move of an aliased sibling pushed to default",
+    "count-matches": "several refusals in one detach of a group that shares an id",
 }
-"""Where the oracle is known to accuse an honest driver today. To be emptied; see the report."""
+"""Where the oracle accuses an honest driver today, at most :data:`RARE` times in the walk below."""
+
+RARE = 3
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
@@ -381,3 +373,4 @@ def test_a_walk_finds_nothing_in_an_honest_driver(toy: type[Toy], level: int, mo
         del REGISTRY[toy.name]
     assert done > 300
     assert not set(found) - set(KNOWN), f"the oracle cries wolf: {found}"
+    assert all(count <= RARE for count in found.values()), f"the oracle cries wolf: {found}"

@@ -179,22 +179,8 @@ def test_every_property_can_fail(name: str) -> None:
     assert name in failed(*run(CASES[name].driver, CASES[name]))
 
 
-
-
-ACCUSED = {
-    "no-foreign-attach": "A6 replaces places and forgets the place that the end of the guest allowed (A14)",
-}
-"""Cases in which the oracle accuses the honest drivers today, and why it is wrong."""
-
-
 @pytest.mark.parametrize("toy", HONEST)
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=ACCUSED[name])) if name in ACCUSED else name
-        for name in CASES
-    ],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_every_property_is_quiet_on_an_honest_driver(name: str, toy: type[Toy]) -> None:
     """Properties that cry wolf: the same operations on an honest driver break nothing of that name."""
     assert name not in failed(*run(toy, CASES[name]))
@@ -279,7 +265,6 @@ def test_a_deposit_that_is_refused_excuses_the_failure(toy: type[Toy]) -> None:
     assert not outcome.violations
 
 
-@pytest.mark.xfail(strict=True, reason="judge_shortage knows no bound: a driver that gives up after 16 deposits is accused")
 @pytest.mark.parametrize("toy", HONEST)
 def test_giving_up_at_the_bound_is_no_fault(toy: type[Toy]) -> None:
     """A shortage that no deposit ends must not be answered for ever; section 8 excuses who reached the bound."""
@@ -290,7 +275,6 @@ def test_giving_up_at_the_bound_is_no_fault(toy: type[Toy]) -> None:
     assert not outcome.violations
 
 
-@pytest.mark.xfail(strict=True, reason="judge_shortage blames the last shortage of any call, also of a rollback's UNMAP")
 def test_a_shortage_in_a_rollback_is_not_judged() -> None:
     """Section 8: not judged for unmap."""
     world = stage(HONEST[1])
@@ -299,7 +283,6 @@ def test_a_shortage_in_a_rollback_is_not_judged() -> None:
     assert not world.apply(ops.Map(1, 0, 0x40000000, 16, faults=faults)).violations
 
 
-@pytest.mark.xfail(strict=True, reason="one log position for all failures: a later, recovered failure hides an earlier line")
 def test_a_line_before_a_recovered_failure_counts() -> None:
     """failure-is-visible: DELETE of a zombie fails and is logged, then CREATE is refused once and succeeds."""
     world = stage(ExactToy)
@@ -309,7 +292,6 @@ def test_a_line_before_a_recovered_failure_counts() -> None:
     assert "failure-is-visible" not in failed(world.apply(ops.Alloc(2, faults=faults)))
 
 
-@pytest.mark.xfail(strict=True, reason="judge_map_request takes limbo of earlier requests for what this one left behind")
 @pytest.mark.parametrize("toy", HONEST)
 def test_a_refused_map_over_limbo_left_nothing_behind(toy: type[Toy]) -> None:
     """M8: nothing changes for the old pages, whatever their state."""
@@ -320,7 +302,6 @@ def test_a_refused_map_over_limbo_left_nothing_behind(toy: type[Toy]) -> None:
     assert not world.apply(ops.Map(1, 0x4000, 0x50000000, 4)).violations
 
 
-@pytest.mark.xfail(strict=True, reason="judge_lookup adds no offset for a limbo page that is mapped to physical address 0")
 @pytest.mark.parametrize("toy", HONEST)
 def test_limbo_at_physical_zero(toy: type[Toy]) -> None:
     """L1: iova_to_phys answers what the hypervisor has, offset included."""
@@ -338,7 +319,6 @@ def test_an_unplugged_device_may_still_be_counted(toy: type[Toy]) -> None:
     assert not failed(world.apply(ALLOC), world.apply(ops.Unplug(1)), world.apply(ops.Attach(1)))
 
 
-@pytest.mark.xfail(strict=True, reason="A14 marks the guest's own domains lenient, not the one where its devices fell")
 @pytest.mark.parametrize("toy", HONEST)
 def test_nobody_counts_devices_that_fell_out_of_a_guest(toy: type[Toy]) -> None:
     """A14: the driver is not told that the devices are in default now, and identity's count cannot know."""
@@ -353,7 +333,6 @@ def test_a_call_that_does_not_end_is_accused_of_that_only() -> None:
     assert failed(run(case.driver, case)[-1]) == {"every-call-ends"}
 
 
-@pytest.mark.xfail(strict=True, reason="_judge_effects forbids a free to move a device out of the domain (A13)")
 @pytest.mark.parametrize("toy", HONEST)
 def test_a_free_may_take_a_device_out_first(toy: type[Toy]) -> None:
     """A13: free must first get the device out of old."""
@@ -364,7 +343,6 @@ def test_a_free_may_take_a_device_out_first(toy: type[Toy]) -> None:
     assert not world.apply(ops.Free(1)).violations
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="_judge_guest asserts a device, which a free does not have")
 @pytest.mark.parametrize("toy", HONEST)
 def test_a_free_may_take_a_device_back_from_a_guest(toy: type[Toy]) -> None:
     """A13 for a direct domain: DETACH_DEVICE inside free must not end in a traceback."""
@@ -376,7 +354,6 @@ def test_a_free_may_take_a_device_back_from_a_guest(toy: type[Toy]) -> None:
     assert not world.apply(ops.Free(1, 1)).violations
 
 
-@pytest.mark.xfail(strict=True, reason="errors-say-what looks at the first failing call, which may be no CREATE at all")
 def test_the_errno_of_an_allocation_is_that_of_its_cause() -> None:
     """A kzalloc that fails is -ENOMEM, whatever a DELETE before it was answered."""
     world = stage(ExactToy)

@@ -67,6 +67,8 @@ class DomainBook:
     """A device that was in it vanished without a word to the driver (A15): what it counts is not judged."""
     pgsize_bitmap: int = 0
     alive: bool = True
+    request_from: int = 0
+    """The last extent before the map request that runs: limbo of older ones is not its doing (M7, M8)."""
 
     def hold(self, start: int, end: int, frame: int, prot: int) -> None:
         """One successful answer: an extent of held pages."""

@@ -77,6 +77,8 @@ class IommuCore(Mapping):
     def bus_iommu_probe(self, ops: IommuOps) -> None:
         """Registration: probe every device, then set up each group's default domain (``bus_iommu_probe``)."""
         self.ops = ops
+        if ops.blocked_domain is not None:  # static domains are alive before they are used
+            self._special(ops.blocked_domain, IOMMU_DOMAIN_BLOCKED)
         for book in self.books.devices:
             if book.device.present:
                 self._probe_device(book.device)
@@ -142,7 +144,9 @@ class IommuCore(Mapping):
         group = device.group
         assert group is not None
         if group.domain is None:
+            self.kernel.probe_lock_held = True
             self._setup_default_domain(group)
+            self.kernel.probe_lock_held = False
         else:
             book = self.books.of_domain[group.domain]
             self.kernel.probe_lock_held = True
@@ -272,6 +276,13 @@ class IommuCore(Mapping):
         self.watch.begin_call("free", book, None)
         self.ops.free(book.domain)
         book.alive = False
+        if book.haunted:  # the driver may have moved the ghost there
+            for other in self.books.of_domain.values():
+                other.haunted |= other.kind in (IOMMU_DOMAIN_IDENTITY, IOMMU_DOMAIN_BLOCKED)
+        shared = any(other is not book and other.place == book.place for other in self.books.of_domain.values())
+        for device_book in self.books.devices:  # A13
+            if device_book.excused and not shared and not self.refusals():
+                device_book.places = device_book.places - {book.place} or {IN_NULL}
         self.books.of_domain.pop(book.domain, None)
         if self.books.domains.get(book.handle) is book:
             del self.books.domains[book.handle]
@@ -299,9 +310,15 @@ class IommuCore(Mapping):
             book.excused = True
             new.lenient = old.lenient = True
         elif old is not None and self._way_back_refused(old):  # A6
-            book.places = {old.place, IN_NULL}
+            book.places = {old.place, IN_NULL} | ({before} & book.places)
             book.excused = True
             new.lenient = old.lenient = True
+        if ret and book.excused:
+            if before.kind == "guest" and self.hypervisor.policies.direct_detach_leaves == "default":
+                book.places = {*book.places, IN_DEFAULT}  # taken back, then refused everywhere: a forced state
+            for other in self.books.devices:  # A16: functions with one id share the place
+                if other is not book and other.key == book.key and other.known:
+                    other.places, other.excused = {*other.places, *book.places}, True
         self.watch.end_call()
         self.watch.attached(AttachCall(device, new, old, ret, must, before, count, pointer))
         return ret

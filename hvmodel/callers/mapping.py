@@ -30,8 +30,12 @@ class Mapping:
             return -EINVAL
         at, left, done = iova, size, 0
         ret = 0
+        book.request_from = book.next_extent
         while left:
-            pgsize, count = iommu_pgsize(bitmap, at, paddr, left)
+            try:
+                pgsize, count = iommu_pgsize(bitmap, at, paddr, left)
+            except PgsizeBug:
+                self.kernel.panic("iommu_pgsize: no page size fits what the driver left to map")
             ret, mapped = self.map_pages(book, at, paddr, pgsize, count, prot, gfp)
             done += mapped
             left -= mapped

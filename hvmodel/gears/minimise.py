@@ -95,6 +95,7 @@ def minimise(
             break
     operations = _renumber(search, config, operations)
     config = _unused_devices(search, config, operations)
+    operations = _applied(search, config, operations)
     hit = search.fails(config, operations)
     assert hit is not None, "the minimiser lost its target"
     return Minimised(config, operations[: hit[0] + 1], hit[1], hit[2], search.runs)
@@ -349,6 +350,13 @@ def _plainer(search: _Search, config: Configuration, operations: list[ops.Operat
         trial = replace(config, profile="default")
         config = trial if search.fails(trial, operations) else config
     return config
+
+
+def _applied(search: _Search, config: Configuration, operations: list[ops.Operation]) -> list[ops.Operation]:
+    """Without operations that had nothing to act on."""
+    world = World(config, search.driver)
+    applied = [operation for operation in operations if world.apply(operation).applied]
+    return applied if len(applied) < len(operations) and search.fails(config, applied) else operations
 
 
 def _unused_devices(search: _Search, config: Configuration, operations: list[ops.Operation]) -> Configuration:

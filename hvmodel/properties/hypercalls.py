@@ -33,6 +33,12 @@ _RULES = {
 MAX_ROUNDS = 5_000
 """Rounds of the kernel's own rep helper in one driver call, beyond which the helper counts as endless."""
 
+_DECIDING = {
+    "domain_alloc_paging": (abi.HVCALL_CREATE_DEVICE_DOMAIN,),
+    "map_pages": (abi.HVCALL_MAP_DEVICE_GPA_PAGES,),
+}
+"""The hypercalls whose shortage makes a driver call fail; attach for all others."""
+
 MAX_DEPOSITS = 64
 MAX_IDLE_DEPOSITS = 16
 
@@ -46,8 +52,8 @@ class HypercallJudge(Bench):
     idle_deposits: int
     issued: int
     """Hypercalls of the running call, without the rounds of the kernel's rep helper."""
-    unrecovered: set[int]
-    log_at_failure: int
+    unrecovered: dict[int, int]
+    """Calls that failed and did not succeed since -> lines in the log when they failed last."""
     named: dict[int, Device]
 
     # --- before: what does it name? --------------------------------------------------------------------------------------
@@ -101,11 +107,16 @@ class HypercallJudge(Bench):
             wanted = {self.book.place} if self.book is not None and self.book.kind == "direct" else set()
             if self._old_book is not None and self._old_book.kind == "direct":
                 wanted.add(self._old_book.place)
+            if self.device is not None:  # a device that was stuck with a guest (A8) may go back there
+                wanted.update(self.core.books.devices[self.device.number].places)
             if place in wanted:
                 return
             why = f"partition {partition_id:#x} is not the one that the domain was made for"
         else:
-            assert self.device is not None
+            if self.device is None:  # free takes devices out of its own guest first (A13)
+                if self.book is None or self.book.place != place:
+                    self._bad_name(code, f"partition {partition_id:#x} is not that of the domain", "partition")
+                return
             here = self.place_of(self.device)
             if here == place:
                 return
@@ -141,10 +152,9 @@ class HypercallJudge(Bench):
             self._judge_progress(record)
         result = record.status & 0xFFFF
         if result:
-            self.unrecovered.add(code)
-            self.log_at_failure = len(self.kernel.log)
+            self.unrecovered[code] = len(self.kernel.log)
         elif self.unrecovered:
-            self.unrecovered.discard(code)
+            self.unrecovered.pop(code, None)
         if effects:
             self._judge_effects(effects)
         if not self.kernel.rep_round:
@@ -175,6 +185,8 @@ class HypercallJudge(Bench):
         self.judged["touches-only-its-own"] += 1
         call, book, device = self.call, self.book, self.device
         for kind, ident, _low, _high in effects:
+            if kind in ("pages", "domain") and ident in self.core.books.zombies:
+                continue  # C5: what could not be deleted is deleted by a later call
             if kind == "pages":
                 own = book is not None and book.hv_id == ident and call in ("map_pages", "unmap_pages", "free")
                 text = f"pages of domain {ident:#x}"
@@ -182,9 +194,9 @@ class HypercallJudge(Bench):
                 keys = {self.core.books.devices[device.number].key} if device is not None else set()
                 own = ident in keys and call in ("attach_dev", "release_device")
                 if call == "free" and book is not None:
-                    own = book.place not in (p for b in self.core.books.devices if b.key == ident for p in b.places) or (
-                        self.hypervisor.policies.delete_with_devices not in ("0x19", "0x58")
-                    )
+                    # A13: a device that got stuck in it, or that is not there any more for Linux
+                    stuck = any(b.excused or not b.known for b in self.core.books.devices if b.key == ident)
+                    own = stuck or self.hypervisor.policies.delete_with_devices not in ("0x19", "0x58")
                 text = f"the place of device {ident:#x}"
             elif kind == "domain":
                 own = call == "domain_alloc_paging" or (call == "free" and book is not None and book.hv_id == ident)
@@ -224,13 +236,16 @@ class HypercallJudge(Bench):
         if not self.unrecovered:
             return
         self.judged["failure-is-visible"] += 1
-        if success and len(self.kernel.log) == self.log_at_failure:
-            name = abi.call_name(next(iter(self.unrecovered)))
+        silent = [code for code, lines in self.unrecovered.items() if lines == len(self.kernel.log)]
+        if success and silent:
+            name = abi.call_name(silent[0])
             self.fail("failure-is-visible", f"{self.call} {name}", f"{self.call} hides that {name} failed", name)
 
     def judge_shortage(self, failed: bool, may_sleep: bool) -> None:
         """A call that failed for a shortage must have tried the deposit that the code calls for."""
-        short = [record for record in self.calls if record.status & 0xFFFF in SHORTAGE_STATUSES]
+        deciding = _DECIDING.get(self.call, (abi.HVCALL_ATTACH_DEVICE_DOMAIN, abi.HVCALL_ATTACH_DEVICE))
+        failing = [r for r in self.calls if r.status & 0xFFFF and r.code in deciding]
+        short = [r for r in failing[-1:] if r.status & 0xFFFF in SHORTAGE_STATUSES]
         if not short or not failed or not may_sleep or self.call == "unmap_pages":
             return
         record = short[-1]
@@ -242,7 +257,7 @@ class HypercallJudge(Bench):
         # The deposit must come after the answer and be refused, or rounds must have run out, to excuse the failure.
         after = self.calls[self.calls.index(record) + 1 :]
         refused = any(r.code == abi.HVCALL_DEPOSIT_MEMORY and r.status & 0xFFFF for r in after)
-        if refused or self.refusals("alloc_pages"):
+        if refused or self.refusals("alloc_pages") or self.kernel.deposit_calls >= MAX_IDLE_DEPOSITS:
             return
         tried = any(r.code == abi.HVCALL_DEPOSIT_MEMORY for r in after)
         name = abi.call_name(record.code)

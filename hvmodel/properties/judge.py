@@ -31,8 +31,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         self.call_pages = 0
         self.idle_deposits = 0
         self.issued = 0
-        self.unrecovered = set()
-        self.log_at_failure = 0
+        self.unrecovered = {}
         self.named = {}
         self.domains_before = set()
         self.static_when_visible = None
@@ -48,7 +47,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         if self.calls:
             self.calls = []
         if self.unrecovered:
-            self.unrecovered = set()
+            self.unrecovered = {}
         self.kernel.deposit_calls = self.idle_deposits = self.issued = 0
         if name == "attach_dev":
             assert book is not None

@@ -92,16 +92,16 @@ class LifetimeJudge(Bench):
             self.fail("advertised-is-true", "interrupt window", "no reserved region covers the interrupt window 0xfee00000", "msi")
 
     def _judge_alloc_errno(self, errno: int) -> None:
-        failing = [record for record in self.calls if record.status & 0xFFFF]
-        if not failing:
+        failing = [r for r in self.calls if r.status & 0xFFFF and r.code == abi.HVCALL_CREATE_DEVICE_DOMAIN]
+        if not failing or self.refusals("kzalloc"):
             return
         self.judged["errors-say-what"] += 1
-        status = failing[0].status & 0xFFFF
+        status = failing[-1].status & 0xFFFF
         if status not in SHORTAGE_STATUSES and errno == -ENOMEM:
             self.fail(
                 "errors-say-what",
                 "alloc",
-                f"{abi.call_name(failing[0].code)} answers {abi.status_name(status)}, "
+                f"{abi.call_name(failing[-1].code)} answers {abi.status_name(status)}, "
                 f"the allocation -{ERRNO_NAMES.get(-errno, str(-errno))}",
                 "alloc",
             )
@@ -137,7 +137,7 @@ class LifetimeJudge(Bench):
         self.judged["free-frees-all"] += 1
         alive = book.hv_id is not None and book.hv_id in self.hypervisor.domains
         refused = bool(self.refusals("DELETE_DEVICE_DOMAIN"))
-        inside = any(device.excused and device.places & {book.place} for device in books.devices)
+        inside = alive and bool(self.hypervisor.domains[book.hv_id or 0].devices) and bool(self.refusals())  # A13
         if alive and book.hv_id is not None:
             books.zombies.add(book.hv_id)
         if alive and (refused or inside or book.haunted):
