@@ -86,6 +86,7 @@ def minimise(
         return None
     operations = operations[: hit[0] + 1]
     operations = _related(search, config, operations)
+    config, operations = _fresh_start(search, config, operations)
     for _ in range(3):
         previous = (config, operations)
         operations = _fewer(search, config, operations)
@@ -319,6 +320,29 @@ def _renumber(search: _Search, config: Configuration, operations: list[ops.Opera
     return trial if trial != operations and search.fails(config, trial) else operations
 
 
+def _fresh_start(
+    search: _Search, config: Configuration, operations: list[ops.Operation]
+) -> tuple[Configuration, list[ops.Operation]]:
+    """What a kexec finds as the start of a world, instead of the whole life of the kernel before it."""
+    last = max((index for index, op in enumerate(operations) if isinstance(op, ops.Kexec)), default=0)
+    if not last:
+        return config, operations
+    world = World(config, search.driver)
+    for operation in operations[:last]:
+        world.apply(operation)
+    left = tuple(sorted(set(world.hypervisor.domains) - {0, 0xFFFFFFFF}))
+    inside = tuple(
+        (book.device.number, place.id)
+        for book in world.books.devices
+        if (place := world.hypervisor.place(book.key)).kind == "domain" and place.id in left
+    )
+    start = replace(config, left_domains=left, left_devices=inside, unique_id=0)
+    trial = [ops.Boot(faults=operations[last].faults), *operations[last + 1 :]]
+    if start.problems() is None and search.fails(start, trial):
+        return start, trial
+    return config, operations
+
+
 # --- the start ------------------------------------------------------------------------------------------------------------
 
 
@@ -336,6 +360,7 @@ def _plainer(search: _Search, config: Configuration, operations: list[ops.Operat
     for name in ("skip", "no_attdev", "mshv", "unique_id", "left_devices", "left_deposit", "iova_width", "domain_limit", "root_pool"):
         trials.append(lambda c, name=name: replace(c, **{name: getattr(plain, name)}))  # type: ignore[misc]
     trials.append(lambda c: replace(c, left_devices=(), left_domains=()))
+    trials.append(lambda c: replace(c, left_devices=(), left_domains=(1,)) if c.left_domains else c)
     trials.append(lambda c: replace(c, capabilities=True))
     for name in QUESTIONS:
         if getattr(config.policies, name) != getattr(DEFAULT, name):

@@ -210,8 +210,8 @@ def _cause(finding: Finding) -> tuple[object, ...]:
     sites = finding.sites
     if finding.minimised.level == BEYOND:
         return (name, call, BEYOND)
-    if name == "shortage-is-survivable":
-        return (name, shape[:2])
+    if name in ("tree-matches-hypervisor", "lookup-matches-caller", "no-lost-mapping", "unmap-total"):
+        return (name, call, bool(sites))
     if call == "unmap_pages" and shape[:1] == ("unmap",):
         return (name, call, "refused" if sites else shape[3:5])
     if call == "map_pages" and shape[:1] == ("map",):
@@ -220,7 +220,23 @@ def _cause(finding: Finding) -> tuple[object, ...]:
     if name == "no-foreign-attach":
         return (name, shape[1:] if shape[1:] == ("alias",) else shape)
     if name == "count-matches":
-        return (name, call, shape, any("DETACH" in site for site in sites))
-    if name in ("errors-say-what", "names-existing-things", "every-call-ends", "static-domains-always-attach", "nothing-is-left"):
+        return (name, shape, any("DETACH" in site for site in sites))
+    if name == "shortage-is-survivable":
+        return (name, shape[:2])
+    if name in _ONE_MANNER:
         return (name, shape[:1])
-    return (name, call, shape)
+    return (name, shape)
+
+
+_ONE_MANNER = frozenset(
+    {
+        "errors-say-what",
+        "names-existing-things",
+        "every-call-ends",
+        "static-domains-always-attach",
+        "nothing-is-left",
+        "free-frees-all",
+        "failure-is-visible",
+    }
+)
+"""Properties of which the first word of the shape says all that matters for a table."""

@@ -55,7 +55,7 @@ def print_report(report: Report, console: Console) -> None:
         table.add_column("what happened", overflow="fold", ratio=2, min_width=30)
         table.add_column("ops", justify="right")
         table.add_column("level", no_wrap=True)
-        table.add_column("replay", overflow="fold")
+        table.add_column("hvmodel replay ...", no_wrap=True)
         shown: list[str] = []
         for item in report.groups:
             assumed = item.best.assumptions

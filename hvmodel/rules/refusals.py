@@ -7,6 +7,7 @@ from hvmodel.operations import Map, MapScattered, Operation, Unmap
 from hvmodel.rules.chooser import Chooser
 
 _MOVES = ("ATTACH_DEVICE_DOMAIN", "DETACH_DEVICE_DOMAIN", "ATTACH_DEVICE_DOMAIN", "ATTACH_DEVICE", "DETACH_DEVICE")
+_GUEST_MOVES = ("ATTACH_DEVICE", "DETACH_DEVICE")
 _MEMORY = ("DEPOSIT_MEMORY", ALLOC_PAGES)
 
 SITES: dict[str, tuple[str, ...]] = {
@@ -30,7 +31,7 @@ SITES: dict[str, tuple[str, ...]] = {
 }
 """Where an operation of each kind can be refused."""
 
-SHORTAGES = (0x0B, 0x73, 0x75, 0x83)
+SHORTAGES = (0x0B, 0x0B, 0x73, 0x75, 0x83)
 ANSWERS = (0x71, 0x08, 0x06, 0x05, 0x58, 0x78)
 DONE = (0, 0, 1, 3, 16, 20, 100, 255)
 
@@ -40,6 +41,8 @@ def draw(choose: Chooser, operation: Operation) -> tuple[Fault, ...]:
     sites = SITES.get(operation.kind)
     if sites is None:
         return ()
+    if getattr(operation, "by", 0) and sites[0] in _MOVES and choose.below(2):
+        sites = _GUEST_MOVES
     first = _one(choose, operation, choose.pick(sites))
     faults = [first]
     roll = choose.below(10)
