@@ -104,6 +104,7 @@ class World:
     def _hypervisor(self) -> Hypervisor:
         config = self.config
         keys: dict[int, HvDevice] = {}
+        key_of: list[int] = []
         for function in config.devices:
             chosen = function
             while chosen.alias is not None:
@@ -112,6 +113,7 @@ class World:
                 chosen = function
             number = chosen.segment << 16 | chosen.bus << 8 | chosen.slot << 3 | chosen.function
             key = abi.device_id(abi.HV_DEVICE_TYPE_LOGICAL if config.l1vh else abi.HV_DEVICE_TYPE_PCI, number)
+            key_of.append(key)
             keys.setdefault(key, HvDevice(key, owned=chosen.owned, reserved=chosen.reserved))
         hypervisor = Hypervisor(
             config.policies,
@@ -127,7 +129,7 @@ class World:
             abi.CREATE_DEVICE_DOMAIN.pack_into(page, 0, abi.HV_PARTITION_ID_SELF, 0, 0, ident, 1)
             hypervisor.hypercall(abi.HVCALL_CREATE_DEVICE_DOMAIN, page)
         for number, ident in config.left_devices:
-            abi.ATTACH_DEVICE_DOMAIN.pack_into(page, 0, abi.HV_PARTITION_ID_SELF, 0, 0, ident, list(keys)[number])
+            abi.ATTACH_DEVICE_DOMAIN.pack_into(page, 0, abi.HV_PARTITION_ID_SELF, 0, 0, ident, key_of[number])
             hypervisor.hypercall(abi.HVCALL_ATTACH_DEVICE_DOMAIN, page)
         if config.left_deposit:
             hypervisor.caller.pool.deposit(1 << 36, (1 << 36) + config.left_deposit)

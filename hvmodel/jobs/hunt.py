@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import queue
 import time
+import traceback
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -302,8 +303,8 @@ def _work(options: Options, job: int, deadline: float, channel: Any) -> None:
         channel.put(("done", job, hunter.tally, list(hunter.findings.values())))
     except KeyboardInterrupt:
         channel.put(("done", job, hunter.tally, list(hunter.findings.values())))
-    except BaseException as error:
-        channel.put(("failed", job, f"{type(error).__name__}: {error}", None))
+    except BaseException:
+        channel.put(("failed", job, traceback.format_exc(), None))
 
 
 def hunt(options: Options, progress: Callable[[int, int, float], None] | None = None) -> Report:
@@ -333,7 +334,7 @@ def hunt(options: Options, progress: Callable[[int, int, float], None] | None = 
                 continue
             kind, job, first, second = message
             if kind == "failed":
-                raise RuntimeError(first)
+                raise RuntimeError(f"a worker failed, which is a bug in hvmodel\n{first}")
             if kind == "progress":
                 counts[job] = (first, second)
                 if progress is not None:
