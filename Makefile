@@ -7,7 +7,7 @@ DRIVER ?= posted-v0
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help hunt test replay bench fuzz lint clean
+.PHONY: help hunt test replay bench fuzz coverage lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb text; do printf '%-14s %s\n' "$$verb" "$$text"; done
@@ -33,6 +33,11 @@ bench: $(STAMP) ## measure speed, memory and how often each operation applies
 
 fuzz: $(STAMP) ## two million random hypercalls against the hypervisor model
 	$(BIN)/hvmodel fuzz-hypervisor $(ARGS)
+
+coverage: $(STAMP) ## hunt the posted driver and hold the findings against the catalogue
+	@mkdir -p findings
+	-$(BIN)/hvmodel hunt --out findings/coverage --json findings/coverage-report.json $(ARGS) > findings/coverage.txt
+	PYTHONPATH=.:tests $(BIN)/python tests/coverage.py findings/coverage-report.json
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

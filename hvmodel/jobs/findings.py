@@ -33,10 +33,11 @@ Key = tuple[Mark, frozenset[str], bool, bool]
 
 
 def key_of(mark: Mark, sites: frozenset[str], beyond: bool, l1vh: bool) -> Key:
-    """Findings with equal keys are the same finding. Beyond the contract, how an odd range ends and how large it is tells nothing."""
+    """Findings with equal keys are the same finding. Beyond the contract, where an odd range starts and ends and how
+    large it is tells nothing."""
     name, call, shape = mark
     if beyond and call == "unmap_pages" and shape[:1] == ("unmap",):
-        shape = (*shape[:2], shape[3], shape[5])
+        shape = (shape[0], shape[3], shape[5])
     return ((name, call, shape), sites, beyond, l1vh)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from hvmodel.jobs.findings import Group
 from hvmodel.jobs.hunt import Report
+from hvmodel.properties.catalogue import SEVERITIES
 
 STYLES = {
     "isolation": "bold red",
@@ -70,6 +72,8 @@ def print_report(report: Report, console: Console) -> None:
                 f"{tally.seconds:.0f} s (driver {report.options.driver}, seed {report.options.seed}). Each row shows the shortest trace."
             )
         )
+        counts = Counter(item.best.severity for item in report.groups)
+        console.print(Text("by severity: " + ", ".join(f"{name} {counts[name]}" for name in SEVERITIES if counts[name])))
         console.print(Text(f"Replay one: hvmodel replay {report.groups[0].best.trace}"), soft_wrap=True)
     else:
         console.print(
