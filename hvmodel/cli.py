@@ -47,7 +47,9 @@ def _parser() -> _Parser:
 
     hunt = verbs.add_parser("hunt", help="search a driver for findings until the budget is spent")
     hunt.add_argument("--driver", default="posted-v0", help="which driver (default: posted-v0; see 'hvmodel drivers')")
-    hunt.add_argument("--profile", default="all", help=f"hypervisor profile: all (half of the budget for default) or {', '.join(PROFILE_NAMES)}")
+    hunt.add_argument(
+        "--profile", default="all", help=f"hypervisor profile: all (half of the budget for default) or {', '.join(PROFILE_NAMES)}"
+    )
     hunt.add_argument("--level", default="all", choices=(*LEVELS, "all"), help="how far callers go (default: all)")
     hunt.add_argument("--budget", type=_number(0.1, 1e7, whole=False), default=90.0, help="seconds (default: 90)")  # type: ignore[arg-type]
     hunt.add_argument("--seed", type=_number(0, 1 << 64), default=0, help="number that decides the operations (default: 0)")  # type: ignore[arg-type]
@@ -64,7 +66,9 @@ def _parser() -> _Parser:
 
     bench = verbs.add_parser("bench", help="measure speed, memory and how often each operation applies")
     bench.add_argument("--driver", default="posted-v0", help="which driver (default: posted-v0)")
-    bench.add_argument("--seconds", type=_number(1, 600, whole=False), default=5.0, help="seconds for each measurement (default: 5)")  # type: ignore[arg-type]
+    bench.add_argument(
+        "--seconds", type=_number(1, 600, whole=False), default=5.0, help="seconds for each measurement (default: 5)"
+    )  # type: ignore[arg-type]
 
     fuzz = verbs.add_parser("fuzz-hypervisor", help="random hypercalls against the hypervisor model's invariants")
     fuzz.add_argument("--calls", type=_number(1, 1e12), default=2_000_000, help="hypercalls (default: 2,000,000)")  # type: ignore[arg-type]

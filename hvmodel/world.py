@@ -264,7 +264,7 @@ class World:
         if not 0 <= op.device < len(self.books.devices):
             return None
         book = self.books.devices[op.device]
-        device, group = book.device, book.device.group
+        group = book.device.group
         if group is None or group.owner is not None or len(group.devices) != 1:
             return None
         if any(other.key == book.key and other is not book for other in self.books.devices):

@@ -1,7 +1,8 @@
 """Hold a hunt's findings against the hand-written catalogue: ``python tests/coverage.py REPORT.json``.
 
-A finding covers an entry when it fails the same property in the same driver call and manner (the violation's shape) after refusals
-at the same sites, and its trace file fails that property when replayed on its own. Exit status 1 if a required entry is not covered.
+A finding covers an entry when it fails the same property in the same driver call and manner (the violation's shape) after no
+other refusals than the entry's, and its trace file fails that property when replayed on its own. Exit status 1 if a required
+entry is not covered.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from hvmodel.operations import Operation
 from hvmodel.properties.verdicts import Violation
 from hvmodel.traces.format import read
 from hvmodel.world import World
-
 
 
 def _key(config: Configuration, operations: list[Operation], level: int, violation: Violation) -> Key:

@@ -52,9 +52,7 @@ class IommuCore(Mapping):
         for number, function in enumerate(config.devices):
             own = function.segment << 16 | function.bus << 8 | function.slot << 3 | function.function
             requester = own if function.alias is None else kernel_requester(config, function.alias)
-            device = Device(
-                number, function.name, function.segment, function.bus, function.slot, function.function, requester
-            )
+            device = Device(number, function.name, function.segment, function.bus, function.slot, function.function, requester)
             self.books.devices.append(DeviceBook(device, kernel.hv_build_devid_oftype(device, 0 if config.l1vh else 1)))
         kernel.domain_of = lambda device: device.group.domain if device.group is not None else None
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from hvmodel.drivers.interface import Driver, DriverEntry
 from hvmodel.drivers.posted_v0 import PostedV0
 
-REGISTRY: dict[str, DriverEntry] = {
-    cls.name: DriverEntry(cls.name, cls.summary, cls)
-    for cls in (PostedV0,)
-}
+REGISTRY: dict[str, DriverEntry] = {cls.name: DriverEntry(cls.name, cls.summary, cls) for cls in (PostedV0,)}
 
 
 def register(cls: type[Driver]) -> type[Driver]:

@@ -207,9 +207,7 @@ class PostedV0(Driver):
         if not self.hv_curr_thread_is_vmm() or self.hv_no_attdev:
             flags = kernel.local_irq_save()
             page = kernel.hyperv_pcpu_input_arg()
-            abi.DELETE_DEVICE_DOMAIN.pack_into(
-                page, 0, HV_PARTITION_ID_SELF, 0, HV_DEVICE_DOMAIN_TYPE_S2, hvdom.domid_num
-            )
+            abi.DELETE_DEVICE_DOMAIN.pack_into(page, 0, HV_PARTITION_ID_SELF, 0, HV_DEVICE_DOMAIN_TYPE_S2, hvdom.domid_num)
             status = kernel.hv_do_hypercall(abi.HVCALL_DELETE_DEVICE_DOMAIN)
             kernel.local_irq_restore(flags)
             if status & STATUS_MASK:
@@ -251,9 +249,7 @@ class PostedV0(Driver):
             flags = kernel.local_irq_save()
             page = kernel.hyperv_pcpu_input_arg()
             logical_devid = kernel.hv_build_devid_oftype(pdev, HV_DEVICE_TYPE_LOGICAL)
-            abi.ATTACH_DEVICE.pack_into(
-                page, 0, ptid, host_devid, abi.ATTDEV_FLAG_LOGICAL_ID, 0, 0, 0, logical_devid, 0, 0, 0
-            )
+            abi.ATTACH_DEVICE.pack_into(page, 0, ptid, host_devid, abi.ATTDEV_FLAG_LOGICAL_ID, 0, 0, 0, logical_devid, 0, 0, 0)
             status = kernel.hv_do_hypercall(abi.HVCALL_ATTACH_DEVICE)
             kernel.local_irq_restore(flags)
 
@@ -478,9 +474,7 @@ class PostedV0(Driver):
 
         flags = kernel.local_irq_save()
         page = kernel.hyperv_pcpu_input_arg()
-        abi.UNMAP_DEVICE_GPA_PAGES.pack_into(
-            page, 0, HV_PARTITION_ID_SELF, 0, HV_DEVICE_DOMAIN_TYPE_S2, hvdom.domid_num, iova
-        )
+        abi.UNMAP_DEVICE_GPA_PAGES.pack_into(page, 0, HV_PARTITION_ID_SELF, 0, HV_DEVICE_DOMAIN_TYPE_S2, hvdom.domid_num, iova)
         status = kernel.hv_do_rep_hypercall(abi.HVCALL_UNMAP_DEVICE_GPA_PAGES, npages)
         kernel.local_irq_restore(flags)
 

@@ -202,7 +202,7 @@ def _candidates(operation: ops.Operation) -> Iterator[tuple[str, ops.Operation]]
         elif name in ("pages", "runs", "run_pages", "stride", "pgcount"):
             options = _numbers(value)
         elif name in ("device", "group"):
-            options = [n for n in range(min(value, 3))]
+            options = list(range(min(value, 3)))
         elif name in ("prot", "gfp", "by", "mapped") and value != default:
             options = [default, 1] if name == "by" and value > 1 else [default]
         for option in options:
@@ -283,7 +283,9 @@ def _moved(search: _Search, config: Configuration, operations: list[ops.Operatio
         if not isinstance(op, ops.Map):
             continue
         others = [
-            n for n, other in enumerate(operations) if isinstance(other, ops.Unmap) and (other.iova, other.pages) == (op.iova, op.pages)
+            n
+            for n, other in enumerate(operations)
+            if isinstance(other, ops.Unmap) and (other.iova, other.pages) == (op.iova, op.pages)
         ]
         for pages in _numbers(op.pages) if others else ():
             trial = list(operations)
@@ -357,7 +359,17 @@ def _plainer(search: _Search, config: Configuration, operations: list[ops.Operat
         lambda c: replace(c, devices=DEVICES),
         lambda c: replace(c, policies=DEFAULT, profile="default"),
     ]
-    for name in ("skip", "no_attdev", "mshv", "unique_id", "left_devices", "left_deposit", "iova_width", "domain_limit", "root_pool"):
+    for name in (
+        "skip",
+        "no_attdev",
+        "mshv",
+        "unique_id",
+        "left_devices",
+        "left_deposit",
+        "iova_width",
+        "domain_limit",
+        "root_pool",
+    ):
         trials.append(lambda c, name=name: replace(c, **{name: getattr(plain, name)}))  # type: ignore[misc]
     trials.append(lambda c: replace(c, left_devices=(), left_domains=()))
     trials.append(lambda c: replace(c, left_devices=(), left_domains=(1,)) if c.left_domains else c)

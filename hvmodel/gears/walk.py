@@ -78,7 +78,9 @@ def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: He
     return run
 
 
-def runs(seed: int, job: int, driver: str, profiles: list[str], levels: list[int], steps: int) -> Iterator[tuple[str, str, int, int]]:
+def runs(
+    seed: int, job: int, driver: str, profiles: list[str], levels: list[int], steps: int
+) -> Iterator[tuple[str, str, int, int]]:
     """The endless schedule of a walk: (seed of the run, profile, level, steps), half of it under the first profile."""
     number = 0
     while True:

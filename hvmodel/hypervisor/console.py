@@ -95,9 +95,7 @@ class Console:
         values = (self.owner, 0, 0, ident, (page << abi.PAGE_SHIFT) + offset)
         return self.call("UNMAP_DEVICE_GPA_PAGES", *values, count=count, start=start, refusal=refusal)
 
-    def direct_attach(
-        self, guest: int, key: int, logical: int, flags: int = 1, refusal: Refusal | None = None
-    ) -> Answer:
+    def direct_attach(self, guest: int, key: int, logical: int, flags: int = 1, refusal: Refusal | None = None) -> Answer:
         """ATTACH_DEVICE; flag bit 0 says that the logical id is valid."""
         return self.call("ATTACH_DEVICE", guest, key, flags, 0, 0, 0, logical, 0, 0, 0, refusal=refusal)
 

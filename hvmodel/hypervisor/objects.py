@@ -20,9 +20,7 @@ class Place(NamedTuple):
             return f"guest {self.id:#x}"
         if self.kind == "none":
             return "no domain"
-        return {HV_DEVICE_DOMAIN_ID_S2_DEFAULT: "default", HV_DEVICE_DOMAIN_ID_S2_NULL: "NULL"}.get(
-            self.id, f"domain {self.id:#x}"
-        )
+        return {HV_DEVICE_DOMAIN_ID_S2_DEFAULT: "default", HV_DEVICE_DOMAIN_ID_S2_NULL: "NULL"}.get(self.id, f"domain {self.id:#x}")
 
 
 IN_DEFAULT = Place("domain", HV_DEVICE_DOMAIN_ID_S2_DEFAULT)

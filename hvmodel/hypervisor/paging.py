@@ -74,9 +74,7 @@ class PagingCalls:
                 stop, status, refused = done, refusal.status, True
         return stop, status, refused
 
-    def _map(
-        self, page: bytearray, _output: bytearray | None, start: int, limit: int, refusal: Refusal | None
-    ) -> tuple[int, int]:
+    def _map(self, page: bytearray, _output: bytearray | None, start: int, limit: int, refusal: Refusal | None) -> tuple[int, int]:
         """Element i maps byte address base + i * 4096 to frame list[i]; the same flags for all."""
         partition_id, vtl, kind, ident, target_vtl, flags, base = abi.MAP_DEVICE_GPA_PAGES.unpack_from(page)
         domain: Domain | None

@@ -126,11 +126,7 @@ def status_of(answer: str) -> int | None:
 
 def differences(policies: Policies) -> dict[str, str]:
     """The answers that differ from the default, by field name."""
-    return {
-        name: getattr(policies, name)
-        for name in QUESTIONS
-        if getattr(policies, name) != getattr(DEFAULT, name)
-    }
+    return {name: getattr(policies, name) for name in QUESTIONS if getattr(policies, name) != getattr(DEFAULT, name)}
 
 
 def describe(name: str, answer: str) -> str:

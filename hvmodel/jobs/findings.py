@@ -163,7 +163,7 @@ class Group:
 
 
 def prune(findings: list[Finding]) -> list[Finding]:
-    """Drop what a simpler finding of the same kind covers: fewer sites refused, a lower level, fewer assumptions, no L1VH needed."""
+    """Drop what a simpler finding of the same kind covers: fewer sites refused, a lower level, fewer assumptions."""
     kept: dict[Mark, list[Finding]] = defaultdict(list)
     for finding in sorted(findings, key=lambda item: (len(item.sites), item.rank)):
         if not any(_covers(simple, finding) for simple in kept[finding.mark]):

@@ -1,4 +1,4 @@
-"""The hunt: walk until the budget is spent, set known findings aside, minimise the first hits of each kind, group, write, report."""
+"""The hunt: walk until the budget is spent, set known findings aside, minimise the first hits of each kind, group, write."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ Signature = tuple[Mark, frozenset[str], bool, bool]
 
 
 class Pending:
-    """Hits that wait for the minimiser. First comes what nothing found so far resembles; of several processes each prefers its share."""
+    """Hits that wait for the minimiser. First comes what nothing found so far resembles; each process prefers its own share."""
 
     def __init__(self, job: int, jobs: int) -> None:
         self._job, self._jobs = job, jobs
@@ -190,16 +190,14 @@ class Hunter:
         self._marks: Counter[object] = Counter()
 
     def search(self, until: Callable[[], bool], progress: Callable[[Hunter], None] | None = None) -> None:
-        """Walk until ``until`` says stop. Minimising takes at most about half of the time while the walk goes on."""
+        """Walk until ``until`` says stop. Half of the runs end at their first finding of a new kind, half go on."""
         options = self.options
         started = time.perf_counter()
         minimising = 0.0
-        number = 0
         for seed, profile, level, steps in runs(options.seed, self.job, options.driver, options.profiles, options.levels, STEPS):
             if until():
                 break
-            number += 1
-            stop_at_first = number % 2 == 0
+            stop_at_first = zlib.crc32(seed.encode()) & 1 == 1
             run = walk(seed, options.driver, profile, level, steps, self._listener(seed, stop_at_first))
             self.tally.add(run)
             while minimising < SHARE * (time.perf_counter() - started):

@@ -69,7 +69,7 @@ def print_report(report: Report, console: Console) -> None:
         console.print(
             Text(
                 f"{len(report.groups)} causes, {len(report.findings)} findings in {tally.operations:,} operations and "
-                f"{tally.seconds:.0f} s (driver {report.options.driver}, seed {report.options.seed}). Each row shows the shortest trace."
+                f"{tally.seconds:.0f} s (driver {report.options.driver}, seed {report.options.seed}). Each row: the shortest trace."
             )
         )
         counts = Counter(item.best.severity for item in report.groups)
@@ -77,7 +77,10 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(f"Replay one: hvmodel replay {report.groups[0].best.trace}"), soft_wrap=True)
     else:
         console.print(
-            Text(f"nothing found in {tally.operations:,} operations and {tally.seconds:.0f} s (driver {report.options.driver})", style="green")
+            Text(
+                f"nothing found in {tally.operations:,} operations and {tally.seconds:.0f} s (driver {report.options.driver})",
+                style="green",
+            )
         )
     never = {what: names for what, names in tally.never().items() if names}
     for what, names in never.items():

@@ -1,4 +1,4 @@
-"""What the IOMMU core and a driver both touch: devices, groups, domains, ops (``include/linux/iommu.h``, ``include/linux/pci.h``)."""
+"""What the IOMMU core and a driver both touch: devices, groups, domains, ops (``include/linux/iommu.h``, ``pci.h``)."""
 
 from __future__ import annotations
 

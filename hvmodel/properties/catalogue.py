@@ -1,4 +1,4 @@
-"""The properties: id, claim, severity, source. What they mean event by event is in ``callers/README.md`` and ``properties/README.md``.
+"""The properties: id, claim, severity, source. ``properties/README.md`` and ``callers/README.md`` say what they mean.
 
 A property never knows which driver runs, and is never written for one defect.
 """
@@ -60,7 +60,7 @@ PROPERTIES: dict[str, Property] = _table(
         "replace-has-no-gap",
         "during a replace the device is in the old or the new domain or blocked, if the hypervisor offers such a way",
         "isolation",
-        "drivers/iommu/iommu.c:__iommu_group_set_domain_internal (\"no window\" rule of replace)",
+        'drivers/iommu/iommu.c:__iommu_group_set_domain_internal ("no window" rule of replace)',
     ),
     (
         "ids-are-unique",
@@ -108,7 +108,7 @@ PROPERTIES: dict[str, Property] = _table(
         "shortage-is-survivable",
         "an operation that may sleep does not fail for a memory shortage without having tried the deposit that it calls for",
         "availability",
-        "drivers/hv/hv_proc.c:hv_call_deposit_pages, mail \"mshv: Introduce hv_deposit_memory helper functions\"",
+        'drivers/hv/hv_proc.c:hv_call_deposit_pages, mail "mshv: Introduce hv_deposit_memory helper functions"',
     ),
     (
         "every-call-ends",
@@ -214,7 +214,7 @@ PROPERTIES: dict[str, Property] = _table(
     ),
     (
         "names-existing-things",
-        "a hypercall names a domain, device and partition that exist, in the right id type, and is one that this partition may make",
+        "a hypercall names a domain, device and partition that exist, by the right type of id, and is one that its caller may make",
         "contract",
         "include/hyperv/hvhdk_mini.h; TLFS 5.0 appendix A",
     ),

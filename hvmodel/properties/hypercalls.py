@@ -9,7 +9,6 @@ from hvmodel.hypervisor.abi import (
     REP_CALLS,
     REP_COUNT_SHIFT,
     REP_MASK,
-    REP_START_SHIFT,
     SHORTAGE_STATUSES,
 )
 from hvmodel.hypervisor.objects import Place
@@ -220,7 +219,13 @@ class HypercallJudge(Bench):
                 if name is None:
                     self.environment.append(f"{rule}: {detail}")
                 elif (name, f"{rule} {self.call}") not in self.muted:
-                    self.fail(name, f"{rule} {self.call}", f"{self.call}: {detail}", rule, "" if detail[0].isdigit() else detail.split(" ")[0])
+                    self.fail(
+                        name,
+                        f"{rule} {self.call}",
+                        f"{self.call}: {detail}",
+                        rule,
+                        "" if detail[0].isdigit() else detail.split(" ")[0],
+                    )
             kernel.reports.clear()
         cpu = kernel.cpu
         if cpu.irqs_off or cpu.locks:
@@ -270,5 +275,3 @@ class HypercallJudge(Bench):
             "tried" if tried else "not tried",
             "0xb" if status == 0x0B else "other",
         )
-
-

@@ -45,7 +45,9 @@ class LifetimeJudge(Bench):
         self.judged["nothing-is-left"] += 1
         if left or created:
             what = f"{left} object(s)" if left else f"domain {created.pop():#x} in the hypervisor"
-            self.fail("nothing-is-left", "failed alloc", f"a failed allocation leaves {what}", "alloc", "objects" if left else "domain")
+            self.fail(
+                "nothing-is-left", "failed alloc", f"a failed allocation leaves {what}", "alloc", "objects" if left else "domain"
+            )
         self._judge_alloc_errno(errno)
         self._judge_recovers()
 
@@ -126,7 +128,12 @@ class LifetimeJudge(Bench):
             known = set().union(*books.failed_allocs) if books.failed_allocs else set()
             if books.failed_allocs and tried <= known:
                 what = f"again with id {min(tried):#x}" if tried else "without asking the hypervisor"
-                self.fail("allocation-recovers", "alloc", f"allocation fails {what}, though nothing is refused", "same id" if tried else "none")
+                self.fail(
+                    "allocation-recovers",
+                    "alloc",
+                    f"allocation fails {what}, though nothing is refused",
+                    "same id" if tried else "none",
+                )
             books.failed_allocs.append(tried)
 
     # --- free -------------------------------------------------------------------------------------------------------------
@@ -172,7 +179,12 @@ class LifetimeJudge(Bench):
         self.judged["options-are-honoured"] += 1
         listed = (device.segment, device.bus, device.slot, device.function) in skipped_devices(self.core.config.skip)
         if listed and ret == 0:
-            self.fail("options-are-honoured", "claimed", f"{device.name} is on the skip list {self.core.config.skip!r} and is claimed", "claimed")
+            self.fail(
+                "options-are-honoured",
+                "claimed",
+                f"{device.name} is on the skip list {self.core.config.skip!r} and is claimed",
+                "claimed",
+            )
         if not listed and ret and device.is_pci:
             self.fail("options-are-honoured", "refused", f"{device.name} is not on the skip list and is refused", "refused")
 

@@ -225,7 +225,7 @@ class PageJudge(Bench):
         self._dissect(book, start, end, table, tree, call, failed_from, allowed)
 
     def _ask(self, book: DomainBook, start: int, end: int, held: list[Run], call: MapCall | UnmapCall | None) -> None:
-        """Ask ``iova_to_phys`` at the first and the last page of a range that agrees otherwise; ``held`` is what the caller holds."""
+        """Ask ``iova_to_phys`` at the first and the last page of a range that agrees otherwise; ``held`` is the caller's."""
         ops = self.core.ops
         assert ops is not None
         self.judged["lookup-matches-caller"] += 1
@@ -313,9 +313,7 @@ class PageJudge(Bench):
         if wrong:
             self._write_down(book, wrong, self._shape(call))
 
-    def _write_down(
-        self, book: DomainBook, wrong: dict[str, list[tuple[int, int, str]]], shape: tuple[object, ...]
-    ) -> None:
+    def _write_down(self, book: DomainBook, wrong: dict[str, list[tuple[int, int, str]]], shape: tuple[object, ...]) -> None:
         """Report each property once for this call and set the pages aside: they are not judged again."""
         for name, places in wrong.items():
             pages = sum(high - low for low, high, _ in places)

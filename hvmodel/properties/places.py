@@ -152,9 +152,7 @@ class PlaceJudge(Bench):
     def _alias_pending(self, device: Device) -> bool:
         """A16: between the calls for two functions with one id, either domain is fine for both."""
         group = device.group
-        return group is not None and any(
-            other is not device and other.requester == device.requester for other in group.devices
-        )
+        return group is not None and any(other is not device and other.requester == device.requester for other in group.devices)
 
     # --- when a request is over -------------------------------------------------------------------------------------------
 
@@ -170,9 +168,7 @@ class PlaceJudge(Bench):
             if at not in book.places and self._alias_pending(device) and not book.excused:
                 self.judged["no-foreign-attach"] += 1
                 allowed = ", ".join(sorted(str(place) for place in book.places))
-                self.fail(
-                    "no-foreign-attach", device.name, f"{device.name} is in {at}; allowed: {allowed}", kind_of(at), "alias"
-                )
+                self.fail("no-foreign-attach", device.name, f"{device.name} is in {at}; allowed: {allowed}", kind_of(at), "alias")
             self._judge_pointer(book, at, pointers[device])
         for domain in list(books.of_domain.values()):
             self._judge_count(domain, here, pointers)
@@ -245,9 +241,7 @@ class PlaceJudge(Bench):
         )
         self.judged["release-parks"] += 1
         if state.place not in book.places and not shared:
-            self.fail(
-                "release-parks", device.name, f"{device.name}: after release it is in {state.place}", kind_of(state.place)
-            )
+            self.fail("release-parks", device.name, f"{device.name}: after release it is in {state.place}", kind_of(state.place))
         if self.driver.pointer_domain(device) is not None:
             self.fail("release-parks", f"{device.name} pointer", f"{device.name}: the private pointer survives release", "pointer")
 

@@ -306,7 +306,11 @@ def map_over(scene: Scene, choose: Chooser) -> ops.Operation | None:
     start = values.near(choose, run)
     pages = run.end - run.start if choose.below(2) == 0 else values.page_count(choose, min(scene.scale, 1))
     pages = max(1, min(pages, PAGE_END - start))
-    paddr = (run.frame + start - run.start << 12) if choose.below(3) == 0 and start >= run.start else values.physical(choose, start << 12)
+    paddr = (
+        (run.frame + start - run.start << 12)
+        if choose.below(3) == 0 and start >= run.start
+        else values.physical(choose, start << 12)
+    )
     return ops.Map(book.handle, start << 12, paddr, pages)
 
 

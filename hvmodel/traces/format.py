@@ -27,7 +27,15 @@ MAX_BYTES = 16 << 20
 MAX_OPERATIONS = 100_000
 
 _HEX_FIELDS = ops.ADDRESS_FIELDS
-_LIMITS = {"pages": 1 << 52, "runs": 1 << 16, "run_pages": 1 << 20, "stride": 1 << 30, "pgcount": 1 << 64, "by": 1 << 16, "vm": 1 << 16}
+_LIMITS = {
+    "pages": 1 << 52,
+    "runs": 1 << 16,
+    "run_pages": 1 << 20,
+    "stride": 1 << 30,
+    "pgcount": 1 << 64,
+    "by": 1 << 16,
+    "vm": 1 << 16,
+}
 
 
 class TraceError(ValueError):
@@ -150,7 +158,7 @@ def _int(value: Any, where: str, low: int, high: int) -> int:
                 raise ValueError
             value = int(text, 16) if text.lower().startswith("0x") else int(text)
         except ValueError:
-            raise _fail(where, f"must be a number such as 4096 or \"0x1000\", not {_shown(value)}") from None
+            raise _fail(where, f'must be a number such as 4096 or "0x1000", not {_shown(value)}') from None
     if not isinstance(value, int) or isinstance(value, bool):
         raise _fail(where, f"must be a number, not {_shown(value)}")
     if not low <= value <= high:
@@ -225,7 +233,9 @@ def _operation_in(value: Any, where: str, config: Configuration) -> ops.Operatio
         else:
             low = 1 if name in ("domain", "vm", "runs", "run_pages") else 0
             arguments[name] = _int(given, place, low, _LIMITS.get(name, 1 << 31))
-    faults = tuple(_fault_in(f, f"{where}.faults[{i}]") for i, f in enumerate(_list(value.get("faults", []), f"{where}.faults", 64)))
+    faults = tuple(
+        _fault_in(f, f"{where}.faults[{i}]") for i, f in enumerate(_list(value.get("faults", []), f"{where}.faults", 64))
+    )
     return cls(faults=faults, **arguments)
 
 
@@ -258,7 +268,9 @@ def _config_in(value: Any) -> Configuration:
             raise _fail(f"{where}.skip", f"must be a text, not {_shown(data['skip'])}")
         changes["skip"] = data["skip"]
     if "devices" in data:
-        changes["devices"] = tuple(_device_in(d, f"{where}.devices[{i}]") for i, d in enumerate(_list(data["devices"], f"{where}.devices", 64)))
+        changes["devices"] = tuple(
+            _device_in(d, f"{where}.devices[{i}]") for i, d in enumerate(_list(data["devices"], f"{where}.devices", 64))
+        )
     if "left_domains" in data:
         entries = _list(data["left_domains"], f"{where}.left_domains", 4096)
         changes["left_domains"] = tuple(_int(v, f"{where}.left_domains[{i}]", 1, 0xFFFFFFFE) for i, v in enumerate(entries))
@@ -311,7 +323,7 @@ def from_json(text: str) -> Trace:
     except (RecursionError, ValueError) as error:
         raise TraceError(f"not a trace ({str(error).splitlines()[0][:80] or 'nested too deeply'})") from None
     if not isinstance(data, dict) or "hvmodel-trace" not in data:
-        raise TraceError("not a trace: the field \"hvmodel-trace\" is missing")
+        raise TraceError('not a trace: the field "hvmodel-trace" is missing')
     version = data["hvmodel-trace"]
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise TraceError(f"hvmodel-trace: must be a version number, not {_shown(version)}")

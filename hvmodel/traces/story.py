@@ -62,7 +62,9 @@ def hypercall_line(record: HypercallRecord) -> str:
     if layout is not None:
         struct, names = layout
         for name, value in zip(names, struct.unpack_from(record.header), strict=True):
-            if name in ("partition_id", "owner_vtl", "type", "target_vtl", "vtl", "caps", "pf_pci_rid") or name.startswith(("rsvd", "reserved")):
+            if name in ("partition_id", "owner_vtl", "type", "target_vtl", "vtl", "caps", "pf_pci_rid") or name.startswith(
+                ("rsvd", "reserved")
+            ):
                 if not (name == "partition_id" and value != abi.HV_PARTITION_ID_SELF):
                     continue
             parts.append(f"{name.removeprefix('target_device_')} {value:#x}")
