@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _number(low: float, high: float, whole: bool = True) -> object:
+def _number(low: float, high: float, whole: bool = True) -> Callable[[str], float | int]:
     def parse(text: str) -> float | int:
         try:
             value = int(text, 0) if whole else float(text)
@@ -51,9 +52,9 @@ def _parser() -> _Parser:
         "--profile", default="all", help=f"hypervisor profile: all (half of the budget for default) or {', '.join(PROFILE_NAMES)}"
     )
     hunt.add_argument("--level", default="all", choices=(*LEVELS, "all"), help="how far callers go (default: all)")
-    hunt.add_argument("--budget", type=_number(0.1, 1e7, whole=False), default=90.0, help="seconds (default: 90)")  # type: ignore[arg-type]
-    hunt.add_argument("--seed", type=_number(0, 1 << 64), default=0, help="number that decides the operations (default: 0)")  # type: ignore[arg-type]
-    hunt.add_argument("--jobs", type=_number(1, 1024), default=0, help="processes (default: one per core)")  # type: ignore[arg-type]
+    hunt.add_argument("--budget", type=_number(0.1, 1e7, whole=False), default=90.0, help="seconds (default: 90)")
+    hunt.add_argument("--seed", type=_number(0, 1 << 64), default=0, help="number that decides the operations (default: 0)")
+    hunt.add_argument("--jobs", type=_number(1, 1024), default=0, help="processes (default: one per core)")
     hunt.add_argument("--out", type=Path, default=Path("findings"), help="directory for the traces (default: findings)")
     hunt.add_argument("--json", type=Path, help="write the report to this file")
 
@@ -68,11 +69,11 @@ def _parser() -> _Parser:
     bench.add_argument("--driver", default="posted-v0", help="which driver (default: posted-v0)")
     bench.add_argument(
         "--seconds", type=_number(1, 600, whole=False), default=5.0, help="seconds for each measurement (default: 5)"
-    )  # type: ignore[arg-type]
+    )
 
     fuzz = verbs.add_parser("fuzz-hypervisor", help="random hypercalls against the hypervisor model's invariants")
-    fuzz.add_argument("--calls", type=_number(1, 1e12), default=2_000_000, help="hypercalls (default: 2,000,000)")  # type: ignore[arg-type]
-    fuzz.add_argument("--seed", type=_number(0, 1 << 64), default=0, help="number that decides the calls (default: 0)")  # type: ignore[arg-type]
+    fuzz.add_argument("--calls", type=_number(1, 1e12), default=2_000_000, help="hypercalls (default: 2,000,000)")
+    fuzz.add_argument("--seed", type=_number(0, 1 << 64), default=0, help="number that decides the calls (default: 0)")
     return parser
 
 

@@ -25,6 +25,8 @@ from hvmodel.kernel.services import Kernel, Runaway
 from hvmodel.properties.judge import Judge
 from hvmodel.properties.verdicts import HypercallRecord, Violation
 
+_CALL_NAMES = abi.CALL_NAMES
+
 VMM_TGID = 100
 """Thread group of the process that manages VM 0; VM n is managed by VMM_TGID + n."""
 
@@ -161,8 +163,8 @@ class World:
         """The hypercall instruction: the judge looks, a fault may decide, the hypervisor acts, the judge looks again."""
         hypervisor, judge, faults = self.hypervisor, self.judge, self.faults
         code = control & 0xFFFF
-        judge.before_hypercall(code, page)
-        fault = faults.arrive(abi.call_name(code))
+        judge.judge_names(code, page)
+        fault = faults.arrive(_CALL_NAMES.get(code, "unknown call"))
         refusal = None
         if fault is not None:
             done = fault.done

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hvmodel.callers.levels import LEVELS
-from hvmodel.gears.walk import runs, walk
+from hvmodel.gears.walk import runs, settle, walk
 from hvmodel.jobs.hunt import STEPS, Tally
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.rules.rules import RULES
@@ -107,6 +107,7 @@ def _megabytes() -> float:
 
 def bench(driver: str, seconds: float, console: Console) -> int:
     """Measure and print; returns 1 if a kind of operation never applied, else 0. ``seconds`` is for each measurement."""
+    settle()
     every = list(PROFILE_NAMES)
     walkers = {"walk, profile default": _Walker(driver, ["default"]), "walk, all profiles": _Walker(driver, every)}
     machines = {

@@ -19,7 +19,7 @@ from hvmodel.callers.levels import LEVELS
 from hvmodel.configuration import Configuration
 from hvmodel.faults import CALL_SITES
 from hvmodel.gears.minimise import Minimised, Target, minimise
-from hvmodel.gears.walk import Run, runs, walk
+from hvmodel.gears.walk import Run, runs, settle, walk
 from hvmodel.jobs.findings import Finding, Group, Mark, group, mark_of, prune
 from hvmodel.operations import KINDS, Operation
 from hvmodel.properties.catalogue import PROPERTIES
@@ -34,7 +34,7 @@ HITS_PER_KIND = 2
 SHARE = 0.7
 """At most this share of the time goes into minimising while the walk goes on."""
 
-STEPS = 120
+STEPS = 150
 """Operations in one run, before recovery."""
 
 
@@ -286,6 +286,7 @@ class Report:
 
 def _work(options: Options, job: int, deadline: float, channel: Any) -> None:
     """A worker process: search until the deadline, then send what was found."""
+    settle()
     hunter = Hunter(options, job)
     last = 0.0
 

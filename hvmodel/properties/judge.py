@@ -79,7 +79,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
     def mapped(self, call: MapCall) -> None:
         if self.story is not None:
             self.story("mapped", call)
-        if self.calls:
+        if self.unrecovered:
             self.judge_visible(call.ret == 0)
             self.judge_shortage(call.ret != 0, call.gfp != GFP_ATOMIC)
         self.judge_map(call)
@@ -88,7 +88,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
     def unmapped(self, call: UnmapCall) -> None:
         if self.story is not None:
             self.story("unmapped", call)
-        if self.calls:
+        if self.unrecovered:
             self.judge_visible(call.answer >= call.size)
         self.judge_unmap(call)
         self._context()
@@ -96,15 +96,17 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
     def attached(self, call: AttachCall) -> None:
         if self.story is not None:
             self.story("attached", call)
-        self.judge_visible(call.ret == 0)
-        self.judge_shortage(call.ret != 0, True)
+        if self.unrecovered:
+            self.judge_visible(call.ret == 0)
+            self.judge_shortage(call.ret != 0, True)
         self.judge_attach(call)
 
     def allocated(self, book: DomainBook | None, errno: int, device: Device, by: int) -> None:
         if self.story is not None:
             self.story("allocated", (book, errno))
-        self.judge_visible(book is not None)
-        self.judge_shortage(book is None, True)
+        if self.unrecovered:
+            self.judge_visible(book is not None)
+            self.judge_shortage(book is None, True)
         assert self.owner is not None
         self.judge_alloc(book, errno, self.owner, device)
 
@@ -150,21 +152,18 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
 
     # --- hypercalls -------------------------------------------------------------------------------------------------------
 
-    def before_hypercall(self, code: int, page: bytearray) -> None:
-        """The world is about to do a hypercall of the driver."""
-        self.judge_names(code, page)
-
     def after_hypercall(self, record: HypercallRecord, effects: list[tuple[str, int, int, int]]) -> None:
         """The hypercall is done; ``effects`` is what it changed."""
         self.calls.append(record)
         if self.story is not None:
             self.story("hypercall", record)
         self.judged["control-word-valid"] += 1
-        if effects and self.book is not None:
-            own = self.book.hv_id
+        self.judge_hypercall(record)
+        if effects:
+            own = self.book.hv_id if self.book is not None else None
             for kind, ident, low, high in effects:
                 if kind == "pages" and ident == own:
                     self.touched.append((low, high))
-        self.judge_hypercall(record, effects)
+            self.judge_effects(effects)
         if self.moving is not None and record.code != abi.HVCALL_DEPOSIT_MEMORY:
             self.judge_gap()

@@ -158,6 +158,7 @@ class PlaceJudge(Bench):
 
     def judge_books(self) -> None:
         """Counts and pointers when a request that attaches, releases or frees is over."""
+        call, self.call = self.call, "request"
         books = self.core.books
         place = self.hypervisor.place
         here = [(book, place(book.key)) for book in books.devices if book.device.group is not None and book.known]
@@ -172,6 +173,7 @@ class PlaceJudge(Bench):
             self._judge_pointer(book, at, pointers[device])
         for domain in list(books.of_domain.values()):
             self._judge_count(domain, here, pointers)
+        self.call = call
 
     def _judge_pointer(self, device: DeviceBook, place: Place, pointer: IommuDomain | None) -> None:
         if pointer is None:
