@@ -53,6 +53,11 @@ class RangeMap:
     def __len__(self) -> int:
         return len(self._runs)
 
+    @property
+    def end(self) -> int:
+        """One past the last mapped page; 0 if nothing is mapped."""
+        return self._runs[-1].end if self._runs else 0
+
     def copy(self) -> RangeMap:
         """A separate map with the same runs: O(runs)."""
         twin = RangeMap()

@@ -67,7 +67,7 @@ def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: He
         if random() < 0.7:
             apply(ops.VmCreate(vm))
     idle = 0
-    while len(done) < steps and idle < 200 and not world.over:
+    while len(done) < steps and idle < 60 and not world.over:
         operation = propose(scene, rules[bisect(weights, random() * total)], choose)
         if operation is None:
             idle += 1

@@ -34,7 +34,7 @@ HITS_PER_KIND = 2
 SHARE = 0.7
 """At most this share of the time goes into minimising while the walk goes on."""
 
-STEPS = 150
+STEPS = 200
 """Operations in one run, before recovery."""
 
 

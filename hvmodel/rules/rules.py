@@ -193,9 +193,11 @@ def attach_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
         return None
     domains = list(scene.world.books.domains.values())
     if scene.level == KERNEL:
+        if group.owner is None:
+            return ops.Claim(group.number, _thread(scene, choose))
         domains = [book for book in domains if book.by == group.owner]
     if not domains:
-        return None
+        return alloc_domain(scene, choose)
     book = choose.pick(domains)
     return ops.Attach(book.handle, group.number, _like(scene, choose, book.by) if scene.level > KERNEL else book.by)
 
@@ -203,8 +205,10 @@ def attach_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
 @rule("attachment", 24)
 def replace_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
     group = _group(scene, choose)
-    if group is None or group.owner is None:
+    if group is None:
         return None
+    if group.owner is None:
+        return claim_group(scene, choose)
     domains = [book for book in scene.world.books.domains.values() if book.domain is not group.domain]
     if scene.level == KERNEL:
         domains = [book for book in domains if book.by == group.owner]
@@ -231,28 +235,38 @@ def reset_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
 # --- mappings -----------------------------------------------------------------------------------------------------------
 
 
+def _free_iova(choose: Chooser, book: DomainBook, pages: int) -> int:
+    """An address where nothing is mapped, if a few tries or the end of what is mapped give one."""
+    for _ in range(3):
+        iova = values.fresh_iova(choose, book, pages)
+        if not book.pages.meets(iova >> 12, (iova >> 12) + pages):
+            return iova
+    end = book.pages.end
+    return end << 12 if end + pages <= PAGE_END else iova
+
+
 @rule("mapping", 80)
 def map_fresh(scene: Scene, choose: Chooser) -> ops.Operation | None:
     book = _domain(scene, choose)
     if book is None:
-        return None
+        return alloc_domain(scene, choose)
     pages = values.page_count(choose, scene.scale)
-    iova = values.fresh_iova(choose, book, pages)
+    iova = _free_iova(choose, book, pages)
     prot = choose.pick(("rw", "rw", "rw", "rw", "r", "w"))
     gfp = "atomic" if scene.level >= CONTRACT and choose.below(8) == 7 else "kernel"
     return ops.Map(book.handle, iova, values.physical(choose, iova), pages, prot, gfp)
 
 
-@rule("mapping", 5)
+@rule("mapping", 4)
 def map_scattered(scene: Scene, choose: Chooser) -> ops.Operation | None:
     book = _domain(scene, choose)
     if book is None:
         return None
-    if scene.scale < 2 or choose.below(6):
+    if scene.scale < 2 or choose.below(10):
         runs, run_pages = 2 + choose.below(4), choose.pick((1, 1, 2, 3, 16, 100, 256, 256, 257))
     else:
         runs, run_pages = choose.pick(((16, 256), (17, 256), (20, 256), (256, 16), (300, 17), (256, 256), (257, 256), (64, 100)))
-    iova = values.fresh_iova(choose, book, runs * run_pages)
+    iova = _free_iova(choose, book, runs * run_pages)
     paddr = values.physical(choose, iova)
     stride = run_pages + choose.pick((256, 1, 16, 512))
     if run_pages % 256 == 0:
@@ -265,7 +279,7 @@ def unmap_request(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """What a map request mapped, unmapped as one."""
     book = _domain(scene, choose)
     if book is None or not book.requests:
-        return None
+        return map_fresh(scene, choose)
     starts = list(book.requests) if len(book.requests) <= 64 else list(book.requests)[:64]
     start = choose.pick(starts)
     return ops.Unmap(book.handle, start << 12, max(book.requests[start] - start, 1))
@@ -277,7 +291,7 @@ def unmap_aggregate(scene: Scene, choose: Chooser) -> ops.Operation | None:
     book = _domain(scene, choose)
     first = values.existing_run(choose, book) if book is not None else None
     if book is None or first is None:
-        return None
+        return map_fresh(scene, choose)
     end, budget = first.end, 1 + choose.below(4) if choose.below(3) else 1 << 20
     for run in book.pages.whole(first.start, PAGE_END)[1:]:
         if run.start != end or budget <= 1:
