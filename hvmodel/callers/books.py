@@ -134,8 +134,8 @@ class Books:
     """All live domains, also identity and blocking ones, by the driver's object."""
     devices: list[DeviceBook] = field(default_factory=list)
     groups: dict[int, Group] = field(default_factory=dict)
-    zombies: set[int] = field(default_factory=set)
-    """Hypervisor ids of domains whose DELETE was refused: they may be alive."""
+    zombies: dict[int, str] = field(default_factory=dict)
+    """Hypervisor ids of domains that outlived their free and may be alive -> why (refused, stuck, kept)."""
     foreign: set[int] = field(default_factory=set)
     """Hypervisor ids of domains that an earlier kernel left."""
     freed: set[int] = field(default_factory=set)

@@ -13,7 +13,7 @@ from hvmodel.configuration import Configuration
 from hvmodel.rules import refusals
 from hvmodel.rules.chooser import RandomChooser
 from hvmodel.rules.rules import propose
-from hvmodel.rules.worlds import draw_configuration, draw_scene
+from hvmodel.rules.worlds import VARIATIONS, draw_configuration, draw_scene
 from hvmodel.world import Outcome, World
 
 
@@ -40,7 +40,8 @@ def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: He
     """
     generator = Random(seed)
     choose = RandomChooser(generator)
-    config = draw_configuration(choose, profile)
+    number = seed.rsplit("/", 1)[-1]
+    config = draw_configuration(choose, profile, int(number) // 2 if number.isdigit() else None)
     world = World(config, driver)
     run = Run(config, world, level)
     scene, rules, weights = draw_scene(choose, world, level)
@@ -83,9 +84,9 @@ def runs(
     seed: int, job: int, driver: str, profiles: list[str], levels: list[int], steps: int
 ) -> Iterator[tuple[str, str, int, int]]:
     """The endless schedule of a walk: (seed of the run, profile, level, steps), half of it under the first profile."""
+    others = profiles[1:] + [VARIATIONS] * (VARIATIONS in profiles[1:])
     number = 0
     while True:
-        others = profiles[1:]
         turn = number // 2
         profile = others[turn % len(others)] if others and number % 2 else profiles[0]
         level = levels[(turn + turn // max(len(others), 1)) % len(levels)]

@@ -146,7 +146,7 @@ class LifetimeJudge(Bench):
         refused = bool(self.refusals("DELETE_DEVICE_DOMAIN"))
         inside = alive and bool(self.hypervisor.domains[book.hv_id or 0].devices) and bool(self.refusals())  # A13
         if alive and book.hv_id is not None:
-            books.zombies.add(book.hv_id)
+            books.zombies[book.hv_id] = "refused" if refused else "stuck" if inside or book.haunted else "kept"
         if alive and (refused or inside or book.haunted):
             self.environment.append(f"{book.name}: the hypervisor refused to delete domain {book.hv_id:#x}")
             return
@@ -212,8 +212,8 @@ class LifetimeJudge(Bench):
         own = set(self.hypervisor.domains) - {IN_DEFAULT.id, IN_NULL.id} - books.foreign
         if own:
             idents = ", ".join(f"{ident:#x}" for ident in sorted(own))
-            zombie = "zombie" if own & books.zombies else "domain"
-            self.fail("nothing-is-left", "domains", f"domain {idents} is left in the hypervisor", zombie)
+            reasons = sorted({books.zombies.get(ident, "live") for ident in own})
+            self.fail("nothing-is-left", "domains", f"domain {idents} is left in the hypervisor", "domain", *reasons)
         parked = {IN_DEFAULT, IN_NULL} | ({NOWHERE} if self.hypervisor.l1vh else set())
         for book in books.devices:
             state = self.hypervisor.devices[book.key]

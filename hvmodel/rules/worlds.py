@@ -24,15 +24,24 @@ ALIASES = (
 OWNED = (PciFunction(slot=1, group=0), PciFunction(slot=2, group=1), PciFunction(slot=5, group=3, owned=True))
 
 
-def draw_configuration(choose: Chooser, profile: str) -> Configuration:
-    """A start for one run under a profile (or under :data:`VARIATIONS`)."""
+OTHER_ANSWERS: tuple[tuple[str, str], ...] = tuple(
+    (name, answer)
+    for name, question in QUESTIONS.items()
+    for answer in question.alternatives[1:]
+    if answer not in question.adversarial
+)
+"""Every answer but the default ones and the adversarial ones: (field of Policies, answer)."""
+
+
+def draw_configuration(choose: Chooser, profile: str, variation: int | None = None) -> Configuration:
+    """A start for one run under a profile. Under :data:`VARIATIONS` the answer with the number ``variation`` (modulo their
+    count) is the changed one; without a number it is drawn."""
     config = Configuration.of_profile("default" if profile == VARIATIONS else profile)
     if profile == VARIATIONS:
-        name = choose.pick(tuple(QUESTIONS))
-        question = QUESTIONS[name]
-        answers = [a for a in question.alternatives[1:] if a not in question.adversarial]
-        if answers:
-            config = replace(config, policies=replace(config.policies, **{name: choose.pick(answers)}), profile=VARIATIONS)
+        if variation is None:
+            variation = choose.below(len(OTHER_ANSWERS))
+        name, answer = OTHER_ANSWERS[variation % len(OTHER_ANSWERS)]
+        config = replace(config, policies=replace(config.policies, **{name: answer}), profile=VARIATIONS)
     roll = choose.below(20)
     devices: tuple[PciFunction, ...] = DEVICES
     if roll < 6:
