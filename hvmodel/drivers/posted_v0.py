@@ -113,35 +113,43 @@ class PostedV0(Driver):
         )
 
     def hv_iommu_setup_skip(self, text: str) -> int:
+        """``hv_iommu_skip=``: keep the list of devices to leave alone. Returns 0, "not handled"."""
         self.pci_devs_to_skip = text
         return 0
 
     def setup_hv_no_attdev(self, _text: str) -> int:
+        """``hv_no_attdev``: no direct attach. Returns 0, "not handled"."""
         self.hv_no_attdev = True
         return 0
 
     def hv_special_domain(self, hvdom: HvDomain) -> bool:
+        """Whether this is the static identity domain."""
         return hvdom is self.hv_def_identity_dom
 
     def hv_iommu_get_curr_partid(self) -> int:
+        """The partition of the VM that the current process manages, or HV_PARTITION_ID_INVALID."""
         fn = self.kernel.symbol_get("mshv_pid_to_partid")
         if fn is None:
             return HV_PARTITION_ID_INVALID
         return fn(self.kernel.current_tgid())
 
     def hv_curr_thread_is_vmm(self) -> bool:
+        """Whether the current process manages a VM."""
         return self.hv_iommu_get_curr_partid() != HV_PARTITION_ID_INVALID
 
     def hv_iommu_capable(self, _dev: Device, cap: str) -> bool:
+        """Cache coherency, nothing else."""
         return cap == "IOMMU_CAP_CACHE_COHERENCY"
 
     def hv_pcidev_is_attached_dev(self, pdev: Device) -> bool:
+        """Whether the domain that the core believes a device in is a direct-attach domain."""
         iommu_domain = self.kernel.iommu_get_domain_for_dev(pdev)
         if iommu_domain is not None:
             return to_hv_domain(iommu_domain).attached_dom
         return False
 
     def hv_iommu_create_hyp_devdom(self, hvdom: HvDomain) -> int:
+        """CREATE_DEVICE_DOMAIN; 0 or a negative errno."""
         kernel = self.kernel
         flags = kernel.local_irq_save()
         page = kernel.hyperv_pcpu_input_arg()
@@ -161,9 +169,11 @@ class PostedV0(Driver):
         return kernel.hv_result_to_errno(status)
 
     def hv_iommu_domain_alloc_identity(self, _dev: Device) -> IommuDomain:
+        """The static identity domain."""
         return self.hv_def_identity_dom.iommu_dom
 
     def hv_iommu_domain_alloc_paging(self, _dev: Device) -> IommuDomain | None:
+        """A new domain: of a guest for a VMM thread, of the hypervisor otherwise. None for every failure."""
         kernel = self.kernel
         if kernel.l1vh and not self.hv_curr_thread_is_vmm() and not self.hv_no_attdev:
             kernel.pr_err("Hyper-V: l1vh iommu does not support host devices")
@@ -194,6 +204,7 @@ class PostedV0(Driver):
         return hvdom.iommu_dom
 
     def hv_iommu_domain_free(self, immdom: IommuDomain) -> None:
+        """Free a domain unless it counts devices; who frees decides whether DELETE_DEVICE_DOMAIN is sent."""
         kernel = self.kernel
         hvdom = to_hv_domain(immdom)
 
@@ -216,6 +227,7 @@ class PostedV0(Driver):
         kernel.kfree(hvdom)
 
     def hv_iommu_att_dev2dom(self, hvdom: HvDomain, pdev: Device) -> int:
+        """ATTACH_DEVICE_DOMAIN; 0 or a negative errno."""
         kernel = self.kernel
         flags = kernel.local_irq_save()
         page = kernel.hyperv_pcpu_input_arg()
@@ -236,6 +248,7 @@ class PostedV0(Driver):
         return kernel.hv_result_to_errno(status)
 
     def hv_iommu_direct_attach_device(self, pdev: Device) -> int:
+        """ATTACH_DEVICE to the current partition, depositing one page a turn; 0 or a negative errno."""
         kernel = self.kernel
         ptid = self.hv_iommu_get_curr_partid()
         if ptid == HV_PARTITION_ID_INVALID:
@@ -265,6 +278,7 @@ class PostedV0(Driver):
         return kernel.hv_result_to_errno(status)
 
     def hv_iommu_attach_dev(self, immdom: IommuDomain, dev: Device, _old: IommuDomain | None) -> int:
+        """Detach from the previous domain, attach to the new one, try to go back on failure; 0 or a negative errno."""
         kernel = self.kernel
         hvdom_new = to_hv_domain(immdom)
         hvdom_prev: HvDomain | None = kernel.dev_iommu_priv_get(dev)
@@ -303,6 +317,7 @@ class PostedV0(Driver):
         return rc
 
     def hv_iommu_det_dev_from_guest(self, _hvdom: HvDomain, pdev: Device) -> None:
+        """DETACH_DEVICE from the current partition; a failure is logged."""
         kernel = self.kernel
         log_devid = kernel.hv_build_devid_oftype(pdev, HV_DEVICE_TYPE_LOGICAL)
         flags = kernel.local_irq_save()
@@ -314,6 +329,7 @@ class PostedV0(Driver):
             kernel.hv_status_err(status, "hv_iommu_det_dev_from_guest", "")
 
     def hv_iommu_det_dev_from_dom(self, _hvdom: HvDomain, pdev: Device) -> None:
+        """DETACH_DEVICE_DOMAIN; a failure is logged."""
         kernel = self.kernel
         devid = kernel.hv_build_devid_oftype(pdev, HV_DEVICE_TYPE_PCI)
         flags = kernel.local_irq_save()
@@ -325,6 +341,7 @@ class PostedV0(Driver):
             kernel.hv_status_err(status, "hv_iommu_det_dev_from_dom", "")
 
     def hv_iommu_detach_dev(self, immdom: IommuDomain, dev: Device) -> None:
+        """Detach, and count one down whatever came of it."""
         hvdom = to_hv_domain(immdom)
 
         if not dev.is_pci:
@@ -341,6 +358,7 @@ class PostedV0(Driver):
         hvdom.num_attchd = hvdom.num_attchd - 1 & U32
 
     def hv_iommu_add_tree_mapping(self, hvdom: HvDomain, iova: int, paddr: int, size: int, flags: int) -> int:
+        """A node for ``size`` bytes at ``iova``; 0 or -ENOMEM."""
         kernel = self.kernel
         mapping = kernel.kzalloc(HvIommuMapping, GFP_ATOMIC)
         if mapping is None:
@@ -358,6 +376,7 @@ class PostedV0(Driver):
         return 0
 
     def hv_iommu_del_tree_mappings(self, hvdom: HvDomain, iova: int, size: int) -> int:
+        """Remove the nodes that begin in ``[iova, iova + size)``; returns their bytes."""
         kernel = self.kernel
         unmapped = 0
         last = iova + size - 1 & U64
@@ -382,6 +401,7 @@ class PostedV0(Driver):
         return unmapped
 
     def hv_iommu_map_pgs(self, hvdom: HvDomain, iova: int, paddr: int, npages: int, map_flags: int) -> int:
+        """MAP_DEVICE_GPA_PAGES of ``npages`` pages in one call; returns the raw status word."""
         kernel = self.kernel
         flags = kernel.local_irq_save()
         page = kernel.hyperv_pcpu_input_arg()
@@ -404,6 +424,7 @@ class PostedV0(Driver):
         _gfp: str,
         mapped: list[int] | None,
     ) -> int:
+        """The op: 0 or a negative errno; ``mapped[0]`` is in bytes."""
         kernel = self.kernel
         hvdom = to_hv_domain(immdom)
         size = pgsize * pgcount & U64
@@ -459,6 +480,7 @@ class PostedV0(Driver):
         return kernel.hv_result_to_errno(status)
 
     def hv_iommu_unmap_pages(self, immdom: IommuDomain, iova: int, pgsize: int, pgcount: int) -> int:
+        """The op: the bytes that the tree held."""
         kernel = self.kernel
         hvdom = to_hv_domain(immdom)
         size = pgsize * pgcount & U64
@@ -484,6 +506,7 @@ class PostedV0(Driver):
         return unmapped
 
     def hv_iommu_iova_to_phys(self, immdom: IommuDomain, iova: int) -> int:
+        """The op: a physical byte address from the tree, or 0."""
         kernel = self.kernel
         hvdom = to_hv_domain(immdom)
         paddr = 0
@@ -498,6 +521,7 @@ class PostedV0(Driver):
         return paddr
 
     def hv_iommu_probe_device(self, dev: Device) -> int:
+        """0, or -ENODEV for a device on the skip list."""
         kernel = self.kernel
         if not dev.is_pci:
             return -ENODEV
@@ -524,12 +548,14 @@ class PostedV0(Driver):
         return 0
 
     def hv_iommu_probe_finalize(self, dev: Device) -> None:
+        """DMA ops for a DMA domain, none otherwise; neither is modelled."""
         immdom = self.kernel.iommu_get_domain_for_dev(dev)
         if immdom is not None and immdom.type == IOMMU_DOMAIN_DMA:
             return  # iommu_setup_dma_ops(dev)
         # set_dma_ops(dev, NULL)
 
     def hv_iommu_release_device(self, dev: Device) -> None:
+        """Detach from what the private pointer names, forget the pointer."""
         kernel = self.kernel
         hvdom: HvDomain | None = kernel.dev_iommu_priv_get(dev)
 
@@ -539,13 +565,16 @@ class PostedV0(Driver):
         kernel.dev_iommu_priv_set(dev, None)
 
     def hv_iommu_def_domain_type(self, _dev: Device) -> str:
+        """Identity: the hypervisor made it at boot."""
         return IOMMU_DOMAIN_IDENTITY
 
     def hv_initialize_special_domains(self) -> None:
+        """Set up the static identity domain."""
         self.hv_def_identity_dom.iommu_dom.geometry = default_geometry
         self.hv_def_identity_dom.domid_num = HV_DEVICE_DOMAIN_ID_S2_DEFAULT
 
     def hv_iommu_init(self) -> int:
+        """Sysfs entry, special domains, registration; 0 or a negative errno."""
         kernel = self.kernel
         if not kernel.hyperv:
             return -ENODEV

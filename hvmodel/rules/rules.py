@@ -106,6 +106,7 @@ def _like(scene: Scene, choose: Chooser, usual: int) -> int:
 
 @rule("lifetime", 8)
 def create_vm(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """A VMM creates its partition."""
     world = scene.world
     vm = 1 + choose.below(max(scene.vms, 1))
     return ops.VmCreate(vm) if vm not in world.vms and vm not in world.ended_vms else None
@@ -113,18 +114,21 @@ def create_vm(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("lifetime", 4)
 def finalise_vm(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """A partition is finalised while its process lives."""
     vms = list(scene.world.vms)
     return ops.VmFinalise(choose.pick(vms)) if vms else None
 
 
 @rule("lifetime", 4)
 def delete_vm(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """A VM ends."""
     vms = list(scene.world.vms)
     return ops.VmDelete(choose.pick(vms)) if vms else None
 
 
 @rule("probing", 8)
 def release_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Hot-unplug of a device that nobody owns."""
     group = _group(scene, choose)
     if group is None or group.owner is not None or group.domain is not group.default_domain:
         return None
@@ -133,18 +137,21 @@ def release_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("probing", 12)
 def probe_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Hot-plug of an absent device."""
     absent = [book.device.number for book in scene.world.books.devices if not book.device.present]
     return ops.Probe(choose.pick(absent)) if absent else None
 
 
 @rule("probing", 4, CONTRACT)
 def unplug_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """A device vanishes without release."""
     group = _group(scene, choose)
     return ops.Unplug(group.devices[0].number) if group is not None and len(group.devices) == 1 and group.owner is None else None
 
 
 @rule("probing", 1)
 def kexec(_scene: Scene, _choose: Chooser) -> ops.Operation | None:
+    """The next kernel starts."""
     return ops.Kexec()
 
 
@@ -153,6 +160,7 @@ def kexec(_scene: Scene, _choose: Chooser) -> ops.Operation | None:
 
 @rule("attachment", 32)
 def alloc_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """A paging domain for some device, mostly by the thread that owns the device's group."""
     world = scene.world
     group = _group(scene, choose)
     if group is None or len(world.books.domains) >= scene.room:
@@ -163,6 +171,7 @@ def alloc_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("attachment", 16)
 def free_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Free a domain that no group is in, mapped or not."""
     idle = [book for book in scene.world.books.domains.values() if not scene.world.books.users(book)]
     if not idle:
         return None
@@ -172,6 +181,7 @@ def free_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("attachment", 20)
 def claim_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Some thread claims the DMA ownership of a group."""
     group = _group(scene, choose)
     if group is None or group.owner is not None or group.domain is not group.default_domain:
         return None
@@ -180,6 +190,7 @@ def claim_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("attachment", 12)
 def disown_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """The ownership is released."""
     group = _group(scene, choose)
     if group is None or group.owner is None:
         return None
@@ -188,6 +199,7 @@ def disown_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("attachment", 32)
 def attach_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Attach a group that is in its default or blocking domain."""
     group = _group(scene, choose)
     if group is None or group.domain not in (group.default_domain, group.blocking_domain):
         return None
@@ -204,6 +216,7 @@ def attach_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("attachment", 24)
 def replace_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Move an owned group from whatever domain it is in."""
     group = _group(scene, choose)
     if group is None:
         return None
@@ -220,6 +233,7 @@ def replace_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("attachment", 20)
 def detach_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Leave a domain."""
     group = _group(scene, choose)
     if group is None or group.domain in (group.default_domain, group.blocking_domain):
         return None
@@ -228,6 +242,7 @@ def detach_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("attachment", 4)
 def reset_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Reset one device."""
     group = _group(scene, choose)
     return None if group is None else ops.Reset(choose.pick(group.devices).number, group.owner or 0)
 
@@ -247,6 +262,7 @@ def _free_iova(choose: Chooser, book: DomainBook, pages: int) -> int:
 
 @rule("mapping", 80)
 def map_fresh(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Map where nothing is mapped."""
     book = _domain(scene, choose)
     if book is None:
         return alloc_domain(scene, choose)
@@ -259,6 +275,7 @@ def map_fresh(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("mapping", 4)
 def map_scattered(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Many physically separate runs in one request."""
     book = _domain(scene, choose)
     if book is None:
         return None
@@ -302,6 +319,7 @@ def unmap_aggregate(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("mapping", 16)
 def lookup(scene: Scene, choose: Chooser) -> ops.Operation | None:
+    """Translate at or next to a mapping."""
     book = _domain(scene, choose)
     if book is None:
         return None
