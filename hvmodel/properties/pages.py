@@ -254,18 +254,7 @@ class PageJudge(Bench):
         ops = self.core.ops
         assert ops is not None
         held = book.pages.slice(start, end)
-        edges = {start, end}
-        for triple in table + (tree or []):
-            edges.update((triple[0], triple[1]))
-        for mapped in held:
-            edges.update((mapped.start, mapped.end))
-        for low, high in book.aside.slice(start, end):
-            edges.update((low, high))
-        if failed_from is not None and start < failed_from < end:
-            edges.add(failed_from)
-        if allowed is not None:
-            edges.update(edge for low, high in allowed for edge in (low, high) if start < edge < end)
-        cuts = sorted(edges)
+        cuts = _cuts(book, start, end, table + (tree or []), held, failed_from, allowed)
         wrong: dict[str, list[tuple[int, int, str]]] = {}
         device_domain = book.kind == "device"
         # The triples and runs are sorted: one walk with three cursors.
@@ -363,7 +352,7 @@ class PageJudge(Bench):
         strict_read = not prot & IOMMU_READ and self.hypervisor.policies.flags_not_readable == "accepted"
         first = call.iova >> PAGE_SHIFT
         for run in runs:
-            if run.tag & 3 == usual and not strict_read or not first <= run.start < first + (call.size >> PAGE_SHIFT):
+            if (run.tag & 3 == usual and not strict_read) or not first <= run.start < first + (call.size >> PAGE_SHIFT):
                 continue
             readable, writable = bool(run.tag & HV_MAP_GPA_READABLE), bool(run.tag & HV_MAP_GPA_WRITABLE)
             wants_read, wants_write = bool(prot & IOMMU_READ), bool(prot & IOMMU_WRITE)
@@ -383,6 +372,30 @@ class PageJudge(Bench):
             if tree is not None:
                 tree.changes.clear()
             self._compare_range(book, 0, PAGE_END, None, None, None)
+
+
+def _cuts(
+    book: DomainBook,
+    start: int,
+    end: int,
+    views: Triples,
+    held: list[Run],
+    failed_from: int | None,
+    allowed: list[tuple[int, int]] | None,
+) -> list[int]:
+    """Where any view, or what was asked, changes within ``[start, end)``: between two cuts all pages are alike."""
+    edges = {start, end}
+    for triple in views:
+        edges.update((triple[0], triple[1]))
+    for mapped in held:
+        edges.update((mapped.start, mapped.end))
+    for low, high in book.aside.slice(start, end):
+        edges.update((low, high))
+    if failed_from is not None:
+        edges.add(failed_from)
+    for low, high in allowed or ():
+        edges.update((low, high))
+    return sorted(edge for edge in edges if start <= edge <= end)
 
 
 def _hex(frame: int | None) -> str:
