@@ -311,6 +311,10 @@ class World:
         self.kernel.partitions_of.pop(VMM_TGID + vm, None)
         return 0
 
+    def _end_vms(self) -> None:
+        for vm in list(self.vms):
+            self.delete_vm(vm)
+
     def _guest_ended(self, partition: int) -> None:
         """A14: devices that the guest had are where policy X8 puts them; nobody told the driver."""
         for book in self.books.devices:
@@ -425,7 +429,7 @@ class World:
 
     def _recover(self, _op: ops.Recover) -> int:
         self.faults.lift()
-        recover(self)
+        recover(self.core, self.as_thread, self._end_vms)
         self.judge.judge_leftovers()
         self.over = True
         return 0

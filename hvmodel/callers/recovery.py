@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from hvmodel.callers.books import DomainBook
+from hvmodel.callers.core import IommuCore
 from hvmodel.hypervisor.abi import PAGE_SHIFT
 
-if TYPE_CHECKING:
-    from hvmodel.world import World
 
-
-def _unmap_all(world: World, book: DomainBook) -> None:
+def _unmap_all(core: IommuCore, book: DomainBook) -> None:
     """As VFIO does it: what ``iova_to_phys`` answers is unmapped, at most twice."""
     for _ in range(2):
         runs = list(book.pages)
         if not runs:
             return
         for run in runs:
-            if book.pages.meets(run.start, run.end) and world.core.iommu_iova_to_phys(book, run.start << PAGE_SHIFT):
-                world.core.iommu_unmap(book, run.start << PAGE_SHIFT, (run.end - run.start) << PAGE_SHIFT)
+            if book.pages.meets(run.start, run.end) and core.iommu_iova_to_phys(book, run.start << PAGE_SHIFT):
+                core.iommu_unmap(book, run.start << PAGE_SHIFT, (run.end - run.start) << PAGE_SHIFT)
 
 
-def recover(world: World) -> None:
+def recover(core: IommuCore, as_thread: Callable[[int], None], end_vms: Callable[[], None]) -> None:
     """Unmap, detach, disown, free, end the VMs, release the devices; then one more of each, so that postponed work gets done.
 
-    Faults have been lifted. May raise Runaway.
+    ``as_thread`` makes the thread of a VM's process (0: a host thread) the one that acts, ``end_vms`` ends all VMs. Faults were
+    lifted. May raise Runaway.
     """
-    core, books = world.core, world.books
+    books = core.books
     if core.ops is None:
         return
     for book in list(books.domains.values()):
-        world.as_thread(book.by)
-        _unmap_all(world, book)
+        as_thread(book.by)
+        _unmap_all(core, book)
     for group in list(books.groups.values()):
-        world.as_thread(group.owner or 0)
+        as_thread(group.owner or 0)
         if group.domain is not None and group.domain not in (group.default_domain, group.blocking_domain):
             if group.owner is not None and group.blocking_domain is None:
                 core.disown(group)
@@ -44,24 +43,23 @@ def recover(world: World) -> None:
             core.disown(group)
     for book in list(books.domains.values()):
         if not books.users(book):
-            world.as_thread(book.by)
+            as_thread(book.by)
             core.free(book)
-    for vm in list(world.vms):
-        world.delete_vm(vm)
-    world.as_thread(0)
+    end_vms()
+    as_thread(0)
     for device_book in books.devices:
         if device_book.device.group is not None:
             core.release(device_book.device)
-    _once_more(world)
+    _once_more(core)
 
 
-def _once_more(world: World) -> None:
+def _once_more(core: IommuCore) -> None:
     """One more probe, allocation, free and release: a driver that kept refused work for later gets the call it waits for."""
-    core, books = world.core, world.books
+    books = core.books
     for device_book in books.devices:
         device = device_book.device
         if core.probe(device) == 0:
-            if not world.config.l1vh:
+            if not core.config.l1vh:
                 handle = max([*books.domains, *books.freed, 0]) + 1
                 if core.alloc(handle, device, 0) == 0:
                     core.free(books.domains[handle])

@@ -1,7 +1,7 @@
 """The reference model of the hypervisor. It knows nothing of Linux."""
 
-from hvmodel.hypervisor.model import Hypervisor, Refusal
-from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Device, Place
+from hvmodel.hypervisor.model import Hypervisor
+from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Device, Place, Refusal
 from hvmodel.hypervisor.policies import DEFAULT, PROFILES, QUESTIONS, Policies, Profile
 
 __all__ = [

@@ -17,11 +17,8 @@ from hvmodel.hypervisor.abi import (
     HV_STATUS_OBJECT_IN_USE,
     HV_STATUS_SUCCESS,
 )
-from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Device, Domain, Partition, Place
+from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Device, Domain, Partition, Place, Refusal
 from hvmodel.hypervisor.policies import Policies, status_of
-
-if TYPE_CHECKING:
-    from hvmodel.hypervisor.model import Refusal
 
 
 class AttachmentCalls:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from hvmodel.hypervisor import abi
-from hvmodel.hypervisor.model import Hypervisor, Refusal
+from hvmodel.hypervisor.model import Hypervisor
+from hvmodel.hypervisor.objects import Refusal
 
 
 class Answer(NamedTuple):

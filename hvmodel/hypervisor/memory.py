@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from hvmodel.hypervisor import abi
 from hvmodel.hypervisor.abi import (
     HV_PARTITION_ID_SELF,
@@ -13,11 +11,8 @@ from hvmodel.hypervisor.abi import (
     HV_STATUS_OPERATION_DENIED,
     HV_STATUS_SUCCESS,
 )
-from hvmodel.hypervisor.objects import Domain, Partition
+from hvmodel.hypervisor.objects import Domain, Partition, Refusal
 from hvmodel.hypervisor.policies import Policies, status_of
-
-if TYPE_CHECKING:
-    from hvmodel.hypervisor.model import Refusal
 
 BOOT_FRAMES = 1 << 40
 """The root's pool at boot lies from this frame upwards, out of the way of Linux's memory."""

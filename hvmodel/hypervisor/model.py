@@ -7,7 +7,6 @@ the evidence leaves a question open it asks :mod:`hvmodel.hypervisor.policies`. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from hvmodel.hypervisor import abi
 from hvmodel.hypervisor.abi import (
@@ -28,7 +27,7 @@ from hvmodel.hypervisor.abi import (
 )
 from hvmodel.hypervisor.attachment import AttachmentCalls
 from hvmodel.hypervisor.memory import BOOT_FRAMES, MemoryCalls
-from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Device, Domain, Partition, Place
+from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Device, Domain, Partition, Place, Refusal
 from hvmodel.hypervisor.paging import PagingCalls
 from hvmodel.hypervisor.policies import DEFAULT, Policies, status_of
 
@@ -38,16 +37,6 @@ GARBAGE = 0xA5A5_A000_5A5A_0000
 
 VARHEAD_OR_FAST = abi.VARHEAD_MASK << abi.VARHEAD_SHIFT | abi.FAST
 """Bits that no call here has a use for: none takes a variable header, and none has parameters that fit registers."""
-
-
-class Refusal(NamedTuple):
-    """An answer that the model's state does not explain (an injected fault).
-
-    ``done`` is how many elements of a rep call take effect before it, counted from element 0 of the call.
-    """
-
-    status: int
-    done: int = 0
 
 
 class Hypervisor(AttachmentCalls, PagingCalls, MemoryCalls):

@@ -129,3 +129,13 @@ class Device:
     pages_used: int = 0
     present: bool = True
     stale: RangeMap | None = None
+
+
+class Refusal(NamedTuple):
+    """An answer that the model's state does not explain (an injected fault).
+
+    ``done`` is how many elements of a rep call take effect before it, counted from element 0 of the call.
+    """
+
+    status: int
+    done: int = 0

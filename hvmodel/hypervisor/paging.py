@@ -13,11 +13,8 @@ from hvmodel.hypervisor.abi import (
     HV_STATUS_SUCCESS,
     PAGE_SHIFT,
 )
-from hvmodel.hypervisor.objects import CONTIGUOUS_PAGES, IN_DEFAULT, IN_NULL, Domain, Partition
+from hvmodel.hypervisor.objects import CONTIGUOUS_PAGES, IN_DEFAULT, IN_NULL, Domain, Partition, Refusal
 from hvmodel.hypervisor.policies import Policies, status_of
-
-if TYPE_CHECKING:
-    from hvmodel.hypervisor.model import Refusal
 
 _LIST = abi.MAP_DEVICE_GPA_PAGES.size
 
