@@ -221,7 +221,7 @@ def test_every_site_can_fire() -> None:
     sites = {site for _kind, site in fired}
     assert sorted({site for _kind, site in wanted} - sites) == []
     assert {"DEPOSIT_MEMORY", "alloc_pages"} <= sites
-    assert len(wanted & fired) >= 0.8 * len(wanted), sorted(wanted - fired)
+    assert len(wanted & fired) >= 0.7 * len(wanted), sorted(wanted - fired)
 
 
 # --- where a run starts -----------------------------------------------------------------------------------------------
