@@ -25,6 +25,10 @@ class Run:
     world: World
     level: int
     operations: list[ops.Operation] = field(default_factory=list)
+    proposed: dict[str, int] = field(default_factory=dict)
+    """How often an operation of each rule applied."""
+    environment: int = 0
+    """How often something came about that no driver could have avoided."""
     refused: bool = False
     """Whether an attach or detach was refused in an earlier operation."""
 
@@ -54,6 +58,8 @@ def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: He
         if outcome.applied:
             done.append(operation)
             stop = heard(run, outcome) if outcome.violations and heard is not None else False
+            if outcome.environment:
+                run.environment += len(outcome.environment)
             if outcome.fired and not run.refused:
                 run.refused = any("TACH_DEVICE" in fault.site for fault in outcome.fired)
             return stop
@@ -69,11 +75,13 @@ def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: He
             apply(ops.VmCreate(vm))
     idle = 0
     while len(done) < steps and idle < 60 and not world.over:
-        operation = propose(scene, rules[bisect(weights, random() * total)], choose)
+        rule = rules[bisect(weights, random() * total)]
+        operation = propose(scene, rule, choose)
         if operation is None:
             idle += 1
             continue
         idle = 0
+        run.proposed[rule.name] = run.proposed.get(rule.name, 0) + 1
         if apply(operation):
             return run
     apply(ops.Recover())

@@ -24,6 +24,7 @@ from hvmodel.jobs.findings import Finding, Group, Mark, group, mark_of, prune
 from hvmodel.operations import KINDS, Operation
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
+from hvmodel.rules.rules import RULES
 from hvmodel.rules.worlds import PROFILE_NAMES
 from hvmodel.traces.format import write
 from hvmodel.world import Outcome, World
@@ -60,6 +61,7 @@ class Tally:
     hits: int = 0
     skipped: int = 0
     applied: dict[str, list[int]] = field(default_factory=dict)
+    rules: dict[str, int] = field(default_factory=dict)
     judged: dict[str, int] = field(default_factory=dict)
     sites: dict[str, int] = field(default_factory=dict)
     environment: int = 0
@@ -73,8 +75,10 @@ class Tally:
             entry = self.applied.setdefault(kind, [0, 0])
             entry[0] += tried
             entry[1] += applied
-        for name, count in world.judge.judged.items():
-            self.judged[name] = self.judged.get(name, 0) + count
+        self.environment += run.environment
+        for mine, theirs in ((self.judged, world.judge.judged), (self.rules, run.proposed)):
+            for name, count in theirs.items():
+                mine[name] = mine.get(name, 0) + count
         for site, count in world.faults.reached.items():
             self.sites[site] = self.sites.get(site, 0) + count
 
@@ -89,13 +93,15 @@ class Tally:
             entry = self.applied.setdefault(kind, [0, 0])
             entry[0] += tried
             entry[1] += applied
-        for mine, theirs in ((self.judged, other.judged), (self.sites, other.sites)):
+        self.environment += other.environment
+        for mine, theirs in ((self.judged, other.judged), (self.sites, other.sites), (self.rules, other.rules)):
             for name, count in theirs.items():
                 mine[name] = mine.get(name, 0) + count
 
     def never(self) -> dict[str, list[str]]:
         """What was never reached: kinds of operation that never applied, properties never judged, fault sites never passed."""
         return {
+            "rules": [name for name in RULES if not self.rules.get(name)],
             "operations": [kind for kind in KINDS if not self.applied.get(kind, [0, 0])[1]],
             "properties": [name for name in PROPERTIES if not self.judged.get(name) and name not in _ALWAYS_ON],
             "fault sites": [site for site in CALL_SITES if not self.sites.get(site)],

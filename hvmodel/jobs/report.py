@@ -82,6 +82,9 @@ def print_report(report: Report, console: Console) -> None:
                 style="green",
             )
         )
+    if tally.environment:
+        text = f"{tally.environment:,} times a refusal or a forced state excused the driver; replay shows these as 'environment'"
+        console.print(Text(text, style="dim"), soft_wrap=True)
     never = {what: names for what, names in tally.never().items() if names}
     for what, names in never.items():
         console.print(Text(f"never reached, {what}: {', '.join(names)}", style="dim"), soft_wrap=True)
