@@ -266,7 +266,7 @@ def hunted(driver: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> t
 def test_an_empty_table_is_status_0(
     honest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protects the status that scripts act on: where nothing is found (here: nothing is refused) it is 0, and no file is written."""
+    """Protects the status that scripts act on: where nothing is found (nothing is refused here) it is 0 and no file is written."""
     monkeypatch.setattr(hunt_module, "runs", lambda *arguments: itertools.islice(runs(*arguments), 15))
     monkeypatch.setattr(refusals, "draw", lambda *_arguments: ())
     status, out, printed = hunted(honest, tmp_path, capsys)
