@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -102,11 +103,12 @@ def _hunt(args: argparse.Namespace, console: Console) -> int:
         return _usage(f"no profile is called {args.profile!r} (known: all, {', '.join(PROFILE_NAMES)})")
     try:
         args.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.out).close()
         if args.json is not None:
             args.json.parent.mkdir(parents=True, exist_ok=True)
-            args.json.touch()
+            args.json.open("a").close()
     except OSError as error:
-        return _usage(f"cannot write to {error.filename}: {error.strerror}")
+        return _usage(f"cannot write to {error.filename or args.out}: {error.strerror}")
     options = Options(
         driver=args.driver,
         profiles=list(PROFILE_NAMES) if args.profile == "all" else [args.profile],

@@ -89,6 +89,8 @@ class Configuration:
                     return f"devices[{number}].{name}: 0 to {top}, not {getattr(device, name)}"
         if len({device.name for device in self.devices}) != len(self.devices):
             return "devices: two have the same address"
+        if not self.skip.isprintable():
+            return f"skip: no boot option has such characters: {self.skip!a}"
         if not 13 <= self.iova_width <= 64:
             return f"iova_width: 13 to 64 bits, not {self.iova_width}"
         if self.l1vh and (self.left_domains or self.left_devices):

@@ -18,7 +18,6 @@ from hvmodel.configuration import Configuration
 from hvmodel.traces.format import Trace, write
 
 DRIVER = "posted-v0"
-unfixed = pytest.mark.xfail(strict=True, reason="a known bug of the harness: see the report; the fix removes this mark")
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("HVMODEL", "PYTEST"))}
 
@@ -105,14 +104,12 @@ def test_a_place_that_cannot_be_written_is_said_before_the_hunt(tmp_path: Path, 
         assert err.startswith(f"hvmodel: cannot write to {file}"), err
 
 
-@unfixed
 def test_a_directory_for_the_report_is_said_before_the_hunt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Protects the report: ``--json`` with a directory is refused at once, not with a traceback when the budget is spent."""
     assert status(["hunt", "--budget", "0.1", "--jobs", "1", "--out", str(tmp_path / "out"), "--json", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"hvmodel: cannot write to {tmp_path}: Is a directory\n"
 
 
-@unfixed
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a directory that nobody can write to")
 def test_a_directory_that_takes_no_files_is_said_before_the_hunt(capsys: pytest.CaptureFixture[str]) -> None:
     """Protects the traces: a directory that exists and takes no files is refused at once, not when the budget is spent."""
@@ -240,7 +237,6 @@ def test_no_escape_codes_where_no_terminal_is(fails: Path) -> None:
         assert not [code for code in colours if re.search(r"[\[;](3|4|9)[0-9]", code)]
 
 
-@unfixed
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     """Protects against a traceback for a file name that is not UTF-8."""
     replayed = shell(f"cd {tmp_path}; $PYTHON -m hvmodel replay $'\\xff.json'", PYTHONIOENCODING="utf-8:strict")

@@ -35,7 +35,6 @@ from hvmodel.traces.replay import replay_file
 from hvmodel.world import run
 
 DRIVER = "posted-v0"
-unfixed = pytest.mark.xfail(strict=True, reason="a known bug of the harness: see the report; the fix removes this mark")
 BUDGET = 2.5
 
 
@@ -173,7 +172,6 @@ def test_old_traces_are_replaced_and_foreign_files_stay(report: Report, tmp_path
     assert sorted(tmp_path.iterdir()) == first
 
 
-@unfixed
 def test_a_foreign_file_with_a_number_stays(report: Report, tmp_path: Path) -> None:
     """Protects people's own files: a name that ends in a number and starts with no property is not a hunt's."""
     mine = tmp_path / "thesis-2026.json"
@@ -241,7 +239,6 @@ def test_a_worker_that_fails_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
         hunt(Options(driver=DRIVER, budget=5, jobs=2))
 
 
-@unfixed
 def test_a_hunt_stays_within_its_level() -> None:
     """Protects ``--level kernel``: what is reported is within reach of a caller of that level, after minimising too."""
     for level in (KERNEL, CONTRACT):

@@ -34,7 +34,6 @@ from hvmodel.traces.replay import replay, replay_file
 from hvmodel.world import GFPS, PROTS
 
 DRIVER = "posted-v0"
-unfixed = pytest.mark.xfail(strict=True, reason="a known bug of the harness: see the report; the fix removes this mark")
 U64 = (1 << 64) - 1
 CI = settings.get_profile("ci")
 SOME, MANY = settings(CI, max_examples=120), settings(CI, max_examples=250)
@@ -197,7 +196,6 @@ def test_what_is_written_reads_back_equal(trace: Trace) -> None:
     assert to_json(from_json(text)) == text
 
 
-@unfixed
 @pytest.mark.parametrize("profile", PROFILE_NAMES)
 def test_what_a_walk_does_reads_back_equal(profile: str) -> None:
     """Protects the claim that a finding's file is the finding: faults that rules draw survive the file to the last field."""
@@ -343,7 +341,6 @@ def test_an_unknown_field_is_refused_where_it_stands() -> None:
         assert line.startswith(spelled((*at, "pagse")) + ": unknown field (known: "), line
 
 
-@unfixed
 @pytest.mark.parametrize("name", ["a\nb", "a\rb", "\x1b[31m", "\ud800", "\u2028", "\x00"], ids=ascii)
 def test_hostile_names_stay_on_one_line(name: str) -> None:
     """Protects the console of the person who replays a mailed trace: what the file says cannot break out of the line."""
@@ -373,7 +370,6 @@ def test_any_text_is_refused_in_one_line(text: str) -> None:
     assert read_or_refused(text)
 
 
-@unfixed
 @given(JSON)
 @MANY
 def test_any_json_is_refused_in_one_line(value: Any) -> None:
@@ -429,7 +425,6 @@ def test_what_is_wrong_is_said(text: str, line: str) -> None:
     assert refusal(text).startswith(line)
 
 
-@unfixed
 def test_deep_nesting_is_refused_at_every_depth() -> None:
     """Protects against a crash at the depth where the reader still reads and the message cannot be put together any more."""
     for depth in (10, 100, *range(700, 1010, 2), 5000, 200_000):

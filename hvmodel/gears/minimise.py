@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hvmodel import operations as ops
+from hvmodel.callers.levels import BEYOND
 from hvmodel.configuration import DEVICES, Configuration
 from hvmodel.faults import KERNEL_SITES, Fault
 from hvmodel.hypervisor.policies import DEFAULT, PROFILES, QUESTIONS
@@ -58,6 +59,8 @@ class _Search:
     def __init__(self, driver: str, target: Target, limit: int) -> None:
         self.driver, self.target, self.left = driver, target, limit
         self.runs = 0
+        self.most = BEYOND
+        """The highest level that a trace may need."""
 
     def fails(self, config: Configuration, operations: list[ops.Operation]) -> tuple[int, Violation, int] | None:
         """(index of the failing operation, violation, level) of the first violation that matches, or None."""
@@ -72,7 +75,7 @@ class _Search:
                 level = outcome.level
             for violation in outcome.violations:
                 if matches(violation, outcome.fired):
-                    return index, violation, level
+                    return (index, violation, level) if level <= self.most else None
         return None
 
 
@@ -84,6 +87,7 @@ def minimise(
     hit = search.fails(config, operations)
     if hit is None:
         return None
+    search.most = hit[2]
     operations = operations[: hit[0] + 1]
     operations = _related(search, config, operations)
     config, operations = _fresh_start(search, config, operations)

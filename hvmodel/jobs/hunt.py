@@ -366,7 +366,8 @@ def save(report: Report, directory: Path) -> None:
     """One trace file for each finding, named after property and number. Files of an earlier hunt are replaced."""
     directory.mkdir(parents=True, exist_ok=True)
     for old in directory.glob("*.json"):
-        if old.name.split(".")[0].rsplit("-", 1)[-1].isdigit():
+        stem, _dash, suffix = old.stem.rpartition("-")
+        if stem in PROPERTIES and suffix.isdigit():
             old.unlink()
     numbers: dict[str, int] = {}
     for finding in report.findings:

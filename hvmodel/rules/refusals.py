@@ -49,7 +49,8 @@ def draw(choose: Chooser, operation: Operation) -> tuple[Fault, ...]:
     if first.site == "MAP_DEVICE_GPA_PAGES" and roll < 3:
         faults.append(_one(choose, operation, "UNMAP_DEVICE_GPA_PAGES"))
     elif first.status in SHORTAGES and roll < 5:
-        faults.append(Fault(choose.pick(_MEMORY), 1, choose.pick(ANSWERS)))
+        site = choose.pick(_MEMORY)
+        faults.append(Fault(site) if site in KERNEL_SITES else Fault(site, 1, choose.pick(ANSWERS)))
     elif roll < 2:
         faults.append(_one(choose, operation, choose.pick(sites)))
     return tuple(faults)
@@ -64,7 +65,7 @@ def _one(choose: Chooser, operation: Operation, site: str) -> Fault:
     if site in ("MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES"):
         done = choose.pick(DONE)
         if isinstance(operation, Map | Unmap) and operation.pages > 1 and choose.below(4) == 0:
-            done = operation.pages - 1
+            done = min(operation.pages - 1, 4095)
         if isinstance(operation, MapScattered):
             nth = 1 + choose.below(operation.runs)
     roll = choose.below(20)

@@ -39,7 +39,10 @@ _LIMITS = {
 
 
 class TraceError(ValueError):
-    """A trace that cannot be used; the text says what is wrong and where, in one line."""
+    """A trace that cannot be used; the text says what is wrong and where, in one line that any console can print."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
 
 
 @dataclass(slots=True)
@@ -145,7 +148,10 @@ def _object(value: Any, where: str, known: set[str], what: str = "an object") ->
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except RecursionError:
+        return "something nested that deeply"
     return text if len(text) <= 40 else text[:37] + "..."
 
 
@@ -364,6 +370,8 @@ def read(path: Path) -> Trace:
         raise TraceError(f"{path}: {error}") from None
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
+    except ValueError as error:  # a name that no file can have
+        raise TraceError(f"{path}: {error}") from None
     try:
         return from_json(text)
     except TraceError as error:
