@@ -321,6 +321,7 @@ class World:
             place = self.hypervisor.place(book.key)
             if any(p.kind == "guest" and p.id == partition for p in book.places):
                 book.places = {*book.places, place}
+                book.fallen = True
         for domain_book in self.books.of_domain.values():
             if domain_book.place.kind == "guest" and domain_book.place.id == partition:
                 domain_book.lenient = True

@@ -120,6 +120,8 @@ class DeviceBook:
     key: int
     places: set[Place] = field(default_factory=set)
     excused: bool = False
+    fallen: bool = False
+    """A guest's end put it where it is, and the driver was not told (A14): until the next attach no count need know of it."""
     known: bool = False
     """Whether the device was attached since it was probed; before, nothing is promised (A1)."""
 

@@ -279,7 +279,7 @@ class IommuCore(Mapping):
                 other.haunted |= other.kind in (IOMMU_DOMAIN_IDENTITY, IOMMU_DOMAIN_BLOCKED)
         shared = any(other is not book and other.place == book.place for other in self.books.of_domain.values())
         for device_book in self.books.devices:  # A13
-            if device_book.excused and not shared and not self.refusals():
+            if device_book.excused and book.kind == "device" and not shared and not self.refusals():
                 device_book.places = device_book.places - {book.place} or {IN_NULL}
         self.books.of_domain.pop(book.domain, None)
         if self.books.domains.get(book.handle) is book:
@@ -301,7 +301,7 @@ class IommuCore(Mapping):
         ret = self.ops.attach_dev(new.domain, device, old.domain if old is not None else None)
         if ret == 0:  # A2, A4, A9
             book.places = {new.place}
-            book.excused = False
+            book.excused = book.fallen = False
             book.known = True
         elif must and old is not None:  # A8, A10
             book.places = {*book.places, new.place, old.place, IN_NULL}

@@ -41,6 +41,13 @@ class PageJudge(Bench):
         start = call.iova >> PAGE_SHIFT
         end = min(start + (size >> PAGE_SHIFT), PAGE_END)
         mapped = call.mapped if call.mapped is not None else size if ret == 0 else 0
+        if call.mapped is None and ret and self.refusals(_UNMAP):
+            # Nobody can be told what is left: there is no pointer to say it through.
+            self.environment.append(f"{book.name}: a map without a mapped pointer failed and could not be undone")
+            self.touched = []
+            if start < end:
+                book.aside.add(start, end)
+            return
         self.judged["map-result"] += 1
         if size and not size & 0xFFF and (mapped > size or mapped & 0xFFF or (ret == 0 and mapped == 0)):
             text = f"{book.name}: map of {size:#x} bytes answers {ret}, mapped {mapped:#x}"

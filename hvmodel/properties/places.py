@@ -37,13 +37,11 @@ class PlaceJudge(Bench):
         """After each hypercall of an attach: the device is in the old place, the new one, or blocked."""
         assert self.moving is not None
         new, old, device = self.moving
-        if old is None or not self.offers_way(old.place, new.place):
-            return
+        if old is None or self._before_attach != old.place or not self.offers_way(old.place, new.place):
+            return  # a move that does not start where everybody believes the device to be proves nothing
         self.judged["replace-has-no-gap"] += 1
         place = self.place_of(device)
         if place in (old.place, new.place, IN_NULL, NOWHERE) or self.core.books.devices[device.number].excused:
-            return
-        if self._before_attach == place:
             return
         self.fail(
             "replace-has-no-gap",
@@ -212,6 +210,8 @@ class PlaceJudge(Bench):
         low = high = has
         if book.lenient or self._guest_ended(book):
             low, high = min(has, believes), max(has, believes)
+            fallen = sum(device_book.fallen for device_book, _place in here)
+            low, high = low - fallen, high + fallen
         if low <= count <= high:
             return
         self.fail(
