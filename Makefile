@@ -18,15 +18,15 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-hunt: $(STAMP) ## search the posted driver (DRIVER=...) for findings; traces go to findings/
-	$(BIN)/hvmodel hunt --driver $(DRIVER) $(ARGS)
+hunt: $(STAMP) ## search the posted driver (DRIVER=...) for findings; traces go to findings/DRIVER/
+	@$(BIN)/hvmodel hunt --driver $(DRIVER) $(ARGS) || [ $$? -eq 1 ]
 
 test: $(STAMP) ## run the tests and the machines
 	$(BIN)/python -m pytest -q $(ARGS)
 
-replay: $(STAMP) ## replay one trace: make replay TRACE=findings/x.json
-	@test -n "$(TRACE)" || { echo "usage: make replay TRACE=findings/NAME.json [ARGS='--all']"; exit 2; }
-	$(BIN)/hvmodel replay "$(TRACE)" $(ARGS)
+replay: $(STAMP) ## replay one trace: make replay TRACE=findings/posted-v0/NAME.json
+	@test -n "$(TRACE)" || { echo "usage: make replay TRACE=findings/DRIVER/NAME.json [ARGS='--all']"; exit 2; }
+	@$(BIN)/hvmodel replay "$(TRACE)" $(ARGS) || [ $$? -eq 1 ]
 
 bench: $(STAMP) ## measure speed, memory and how often each operation applies
 	$(BIN)/hvmodel bench $(ARGS)

@@ -49,13 +49,18 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hvmodel")
-    group.addoption("--driver", default=None, help="driver that the machines drive (default: posted-v0, which must fail)")
+    group.addoption(
+        "--driver",
+        default=None,
+        help="run only the machines, on this driver",
+    )
     group.addoption("--profile", default="default", help="hypervisor profile of the machines (default: default)")
     group.addoption("--replay", action="append", default=[], metavar="TRACE", help="replay this trace instead of running the tests")
     group.addoption("--findings", default="findings/pytest", help="where failing machines leave traces")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "chosen_driver: runs only with --driver, and then alone")
     from hvmodel.drivers import REGISTRY
     from hvmodel.rules.worlds import PROFILE_NAMES
 
@@ -72,12 +77,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    replaying = bool(config.getoption("--replay"))
+    replaying, chosen = bool(config.getoption("--replay")), bool(config.getoption("--driver"))
     kept: list[pytest.Item] = []
     dropped: list[pytest.Item] = []
     for item in items:
         is_replay = "replayed_trace" in getattr(item, "fixturenames", ())
-        (kept if is_replay == replaying else dropped).append(item)
+        is_chosen = item.get_closest_marker("chosen_driver") is not None
+        wanted = is_replay if replaying else not is_replay and is_chosen == chosen
+        (kept if wanted else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept

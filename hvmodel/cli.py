@@ -56,7 +56,7 @@ def _parser() -> _Parser:
     hunt.add_argument("--budget", type=_number(0.1, 1e7, whole=False), default=90.0, help="seconds (default: 90)")
     hunt.add_argument("--seed", type=_number(0, 1 << 64), default=0, help="number that decides the operations (default: 0)")
     hunt.add_argument("--jobs", type=_number(1, 1024), default=0, help="processes (default: one per core)")
-    hunt.add_argument("--out", type=Path, default=Path("findings"), help="directory for the traces (default: findings)")
+    hunt.add_argument("--out", type=Path, help="where traces go, instead of an earlier hunt's (default: findings/DRIVER)")
     hunt.add_argument("--json", type=Path, help="write the report to this file")
 
     replay = verbs.add_parser("replay", help="replay a trace and judge the property that it names")
@@ -93,7 +93,7 @@ def _known_driver(name: str) -> str | None:
 
 
 def _hunt(args: argparse.Namespace, console: Console) -> int:
-    from hvmodel.jobs.hunt import Options, hunt, save, save_json
+    from hvmodel.jobs.hunt import Options, hunt, save, save_json, written
     from hvmodel.jobs.report import print_report, progress_printer
 
     problem = _known_driver(args.driver)
@@ -101,6 +101,8 @@ def _hunt(args: argparse.Namespace, console: Console) -> int:
         return _usage(problem)
     if args.profile not in (*PROFILE_NAMES, "all"):
         return _usage(f"no profile is called {args.profile!r} (known: all, {', '.join(PROFILE_NAMES)})")
+    if args.out is None:
+        args.out = Path("findings") / args.driver
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=args.out).close()
@@ -118,6 +120,9 @@ def _hunt(args: argparse.Namespace, console: Console) -> int:
         jobs=args.jobs,
     )
     report = hunt(options, progress_printer(args.budget))
+    old = len(written(args.out))
+    if old:
+        print(f"replacing {old} traces of an earlier hunt in {args.out}", file=sys.stderr)
     save(report, args.out)
     if args.json is not None:
         save_json(report, args.json)

@@ -76,30 +76,9 @@ class World:
         self.levels: set[int] = set()
         self._new_kernel()
         self._handlers: dict[type[ops.Operation], Callable[..., int | None]] = {
-            ops.Boot: self._boot,
-            ops.Kexec: self._kexec,
-            ops.Probe: self._probe,
-            ops.Release: self._release,
-            ops.Unplug: self._unplug,
-            ops.VmCreate: self._vm_create,
-            ops.VmFinalise: self._vm_finalise,
-            ops.VmDelete: self._vm_delete,
-            ops.Claim: self._claim,
-            ops.Disown: self._disown,
-            ops.Alloc: self._alloc,
-            ops.Free: self._free,
-            ops.Attach: self._attach,
-            ops.Replace: self._replace,
-            ops.Detach: self._detach,
-            ops.Reset: self._reset,
-            ops.Map: self._map,
-            ops.MapScattered: self._map_scattered,
-            ops.Unmap: self._unmap,
-            ops.Lookup: self._lookup,
-            ops.DriverMap: self._driver_map,
-            ops.DriverUnmap: self._driver_unmap,
-            ops.Recover: self._recover,
+            cls: getattr(self, f"_{kind.replace('-', '_')}") for kind, cls in ops.KINDS.items()
         }
+        """The method of each operation, called like its kind: ``vm-create`` is done by ``_vm_create``."""
 
     # --- construction -----------------------------------------------------------------------------------------------------
 

@@ -189,7 +189,7 @@ def test_hunt_and_replay_what_it_found(tmp_path: Path, capsys: pytest.CaptureFix
     assert "\x1b" not in printed
     data = json.loads(report.read_text())
     assert (data["driver"], data["seed"], data["profiles"]) == (DRIVER, 7, ["default"])
-    hint = re.search(r"^Replay one: hvmodel (replay \S+)$", printed, re.M)
+    hint = re.search(r"^For instance: .*(replay \S+)$", printed, re.M)
     assert hint is not None
     assert hint[1].split()[1] == data["findings"][0]["trace"]
     for finding in data["findings"][:5]:

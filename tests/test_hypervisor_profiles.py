@@ -45,7 +45,7 @@ def test_words_about_answers() -> None:
     assert (status_of("0x58"), status_of("move")) == (0x58, None)
     assert differences(PROFILES["old-root"].policies) == {"attach_elsewhere": "0x58"}
     assert not differences(DEFAULT)
-    assert describe("detach_leaves", "none") == "A4=none (where a detached device is)"
+    assert describe("detach_leaves", "none") == "detach_leaves=none (A4: where a detached device is)"
 
 
 def test_the_readme_has_every_question() -> None:

@@ -41,10 +41,8 @@ GATE = settings(settings.get_profile("ci"), max_examples=2000, stateful_step_cou
 
 
 @pytest.mark.parametrize(("name", "wanted"), MUST_FIND)
-def test_machine_finds(name: str, wanted: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_machine_finds(name: str, wanted: str, tmp_path: Path) -> None:
     """The machine sees the property fail on the posted driver, and the person reads a minimal trace that replays."""
-    if request.config.getoption("--driver"):
-        pytest.skip("another driver was chosen")
     finding = drive(MACHINES[name], driver="posted-v0", wanted=wanted, base=GATE, out=tmp_path)
     assert finding is not None, f"the {name} machine never saw {wanted} fail"
     assert finding.property_id == wanted
@@ -53,13 +51,12 @@ def test_machine_finds(name: str, wanted: str, request: pytest.FixtureRequest, t
     assert (tmp_path / f"{wanted}.json").exists()
 
 
+@pytest.mark.chosen_driver
 @pytest.mark.parametrize("name", MACHINES)
 @pytest.mark.parametrize("level", [KERNEL, CONTRACT, 2])
 def test_machine_on_chosen_driver(name: str, level: int, request: pytest.FixtureRequest) -> None:
     """A driver chosen with ``--driver`` breaks no property at any level of caller."""
     driver = request.config.getoption("--driver")
-    if not driver:
-        pytest.skip("no --driver was chosen; the posted driver must fail")
     out = Path(request.config.getoption("--findings"))
     finding = drive(MACHINES[name], driver=driver, profile=request.config.getoption("--profile"), level=level, out=out)
     if finding is not None:

@@ -130,9 +130,9 @@ def differences(policies: Policies) -> dict[str, str]:
 
 
 def describe(name: str, answer: str) -> str:
-    """One answer in words, for an assumption column: ``A4=none (where a detached device is)``."""
+    """One answer in words, as a trace spells it: ``detach_leaves=none (A4: where a detached device is)``."""
     question = QUESTIONS[name]
-    return f"{question.id}={answer} ({question.text})"
+    return f"{name}={answer} ({question.id}: {question.text})"
 
 
 @dataclass(frozen=True, slots=True)

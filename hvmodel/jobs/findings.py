@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from hvmodel.callers.levels import BEYOND, LEVELS
 from hvmodel.configuration import Configuration
@@ -21,6 +21,9 @@ Mark = tuple[str, str, tuple[object, ...]]
 def mark_of(violation: Violation) -> Mark:
     """The mark of a violation."""
     return (violation.property, violation.call, violation.shape)
+
+
+_PLAIN = Configuration()
 
 
 def sites_of(operations: list[Operation]) -> frozenset[str]:
@@ -112,6 +115,7 @@ class Finding:
             len(self.operations),
             self.faults,
             self.config.l1vh,
+            sum(getattr(self.config, item.name) != getattr(_PLAIN, item.name) for item in fields(Configuration)),
             self.property_id,
             str(self.key),
         )
@@ -184,8 +188,8 @@ def _covers(simple: Finding, finding: Finding) -> bool:
 def group(findings: list[Finding]) -> list[Group]:
     """Put findings of one cause together, so that one defect does not fill the table; best groups first.
 
-    Findings that fail the same property in the same call and manner are one cause; and causes whose best traces are one and the
-    same, seen in the same call, are one as well (a stale page is also a page that the tree does not have).
+    Findings that fail the same property in the same call and manner are one cause. So are causes whose best traces are one and the
+    same, in the same call, if they are two views of one thing: a stale page is also a page that the tree does not have.
     """
     causes: dict[tuple[object, ...], Group] = {}
     for finding in sorted(findings, key=lambda item: item.rank):
@@ -193,7 +197,8 @@ def group(findings: list[Finding]) -> list[Group]:
     by_trace: dict[object, Group] = {}
     for item in sorted(causes.values(), key=lambda item: item.best.rank):
         best = item.best
-        trace = (tuple(best.operations), best.config, best.minimised.violation.call)
+        family = next((number for number, names in enumerate(_FAMILIES) if best.property_id in names), best.property_id)
+        trace = (tuple(best.operations), best.config, family)
         if trace in by_trace:
             by_trace[trace].findings += item.findings
         else:
@@ -203,6 +208,24 @@ def group(findings: list[Finding]) -> list[Group]:
         for finding in item.findings:
             finding.group = number
     return ordered
+
+
+_FAMILIES = (
+    frozenset(
+        {
+            "no-stale-mapping",
+            "no-lost-mapping",
+            "tree-matches-hypervisor",
+            "lookup-matches-caller",
+            "map-result",
+            "unmap-honest",
+            "unmap-total",
+        }
+    ),
+    frozenset({"no-foreign-attach", "count-matches", "pointer-matches", "failed-attach-keeps-old"}),
+    frozenset({"free-frees-all", "nothing-is-left"}),
+)
+"""Properties that look at one thing from several sides."""
 
 
 def _cause(finding: Finding) -> tuple[object, ...]:
@@ -216,14 +239,17 @@ def _cause(finding: Finding) -> tuple[object, ...]:
     if call == "unmap_pages" and shape[:1] == ("unmap",):
         return (name, call, "refused" if sites else shape[3:5])
     if call == "map_pages" and shape[:1] == ("map",):
-        undone = "UNMAP_DEVICE_GPA_PAGES" in sites
-        return (name, call, undone, shape[2:4] if not undone and not sites else "", shape[5:])
+        return (name, call, "UNMAP_DEVICE_GPA_PAGES" in sites, bool(sites), shape[5:] == ("over",))
     if name == "no-foreign-attach":
         return (name, shape[1:] if shape[1:] == ("alias",) else shape)
     if name == "count-matches":
-        return (name, shape, any("DETACH" in site for site in sites))
+        return (name, shape[:1] == ("wrapped",), any("DETACH" in site for site in sites))
     if name == "shortage-is-survivable":
         return (name, shape[:2])
+    if name == "names-existing-things":
+        return (name, shape[1] if shape[1] == "l1vh" else shape[:2])
+    if name == "context-is-balanced":
+        return (name, call, shape)
     if name in _ONE_MANNER:
         return (name, shape[:1])
     return (name, shape)
@@ -232,7 +258,6 @@ def _cause(finding: Finding) -> tuple[object, ...]:
 _ONE_MANNER = frozenset(
     {
         "errors-say-what",
-        "names-existing-things",
         "every-call-ends",
         "static-domains-always-attach",
         "nothing-is-left",

@@ -18,7 +18,7 @@ from typing import Any
 from hvmodel.callers.levels import LEVELS
 from hvmodel.configuration import Configuration
 from hvmodel.faults import CALL_SITES
-from hvmodel.gears.minimise import Minimised, Target, minimise
+from hvmodel.gears.minimise import Target, minimise
 from hvmodel.gears.walk import Run, runs, settle, walk
 from hvmodel.jobs.findings import Finding, Group, Mark, group, mark_of, prune
 from hvmodel.operations import KINDS, Operation
@@ -246,15 +246,19 @@ class Hunter:
         self._keep(Finding(small, self.options.driver, "walk", hit.seed))
         signature = hit.signature
         self._found[signature] = min(self._found.get(signature, len(LEVELS)), small.level)
-        # What else fails at the end of the minimal trace needs no search of its own.
+        # What else fails at the end of the minimal trace needs no search of its own, only the last simplifications.
         world = World(small.config, self.options.driver)
         outcomes = [world.apply(operation) for operation in small.operations]
         sites = frozenset(fault.site for fault in outcomes[-1].fired)
         for violation in outcomes[-1].violations:
-            beside = Minimised(small.config, small.operations, violation, small.level)
-            self._keep(Finding(beside, self.options.driver, "walk", hit.seed))
             known = (mark_of(violation), sites, small.config.l1vh, hit.refused)
-            self._found[known] = min(self._found.get(known, len(LEVELS)), small.level)
+            if self._found.get(known, len(LEVELS)) <= small.level:
+                continue
+            target = Target(violation.property, violation.call, violation.shape, sites)
+            beside = minimise(small.config, small.operations, self.options.driver, target, limit=200)
+            if beside is not None:
+                self._keep(Finding(beside, self.options.driver, "walk", hit.seed))
+            self._found[known] = small.level
 
     def _keep(self, finding: Finding) -> None:
         known = self.findings.get(finding.key)
@@ -362,13 +366,21 @@ def hunt(options: Options, progress: Callable[[int, int, float], None] | None = 
     return Report(options, tally, group(prune(list(merged.values()))))
 
 
+def written(directory: Path) -> list[Path]:
+    """The traces of an earlier hunt in a directory, told by their names."""
+    found = []
+    for path in directory.glob("*.json"):
+        stem, _dash, suffix = path.stem.rpartition("-")
+        if stem in PROPERTIES and suffix.isdigit():
+            found.append(path)
+    return found
+
+
 def save(report: Report, directory: Path) -> None:
     """One trace file for each finding, named after property and number. Files of an earlier hunt are replaced."""
     directory.mkdir(parents=True, exist_ok=True)
-    for old in directory.glob("*.json"):
-        stem, _dash, suffix = old.stem.rpartition("-")
-        if stem in PROPERTIES and suffix.isdigit():
-            old.unlink()
+    for old in written(directory):
+        old.unlink()
     numbers: dict[str, int] = {}
     for finding in report.findings:
         number = numbers[finding.property_id] = numbers.get(finding.property_id, 0) + 1

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hvmodel.jobs.findings import Group
+from hvmodel.jobs.findings import Finding, Group
 from hvmodel.jobs.hunt import Report
 from hvmodel.properties.catalogue import SEVERITIES
 
@@ -23,6 +26,9 @@ STYLES = {
     "bookkeeping": "cyan",
     "contract": "blue",
 }
+
+NARROW = 118
+"""Below this many columns a row of the table becomes a few lines."""
 
 
 def progress_printer(budget: float) -> Callable[[int, int, float], None]:
@@ -37,12 +43,19 @@ def progress_printer(budget: float) -> Callable[[int, int, float], None]:
             return
         last = now
         left = max(budget - seconds, 0)
-        text = f"hunting: {operations:,} operations, {findings} kinds of findings, {left:.0f} s left"
+        text = f"hunting: {operations:,} operations, {findings} minimised traces, {left:.0f} s left"
         print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
-        if terminal and left == 0:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
     return show
+
+
+def command() -> str:
+    """How the person at the keyboard calls us."""
+    called = Path(sys.argv[0])
+    if called.name != "hvmodel":
+        return "python -m hvmodel"
+    near = os.path.relpath(called)
+    return near if "/" in sys.argv[0] and len(near) < len(str(called)) else str(called)
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -51,63 +64,82 @@ def print_report(report: Report, console: Console) -> None:
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     if report.groups:
-        table = Table(show_lines=False, pad_edge=False, header_style="bold", expand=False)
-        table.add_column("severity", no_wrap=True)
-        table.add_column("property", overflow="fold", min_width=16)
-        table.add_column("what happened", overflow="fold", ratio=2, min_width=30)
-        table.add_column("ops", justify="right")
-        table.add_column("level", no_wrap=True)
-        table.add_column("hvmodel replay ...", no_wrap=True)
-        shown: list[str] = []
-        for item in report.groups:
-            assumed = item.best.assumptions
-            if assumed and not shown:
-                shown = assumed
-                table.add_section()
-            table.add_row(*_row(item))
-        console.print(table)
+        _print_rows(report.groups, console)
         console.print(
             Text(
-                f"{len(report.groups)} causes, {len(report.findings)} findings in {tally.operations:,} operations and "
+                f"{len(report.groups)} rows, {len(report.findings)} findings in {tally.operations:,} operations and "
                 f"{tally.seconds:.0f} s (driver {report.options.driver}, seed {report.options.seed}). Each row: the shortest trace."
             )
         )
         counts = Counter(item.best.severity for item in report.groups)
         console.print(Text("by severity: " + ", ".join(f"{name} {counts[name]}" for name in SEVERITIES if counts[name])))
-        console.print(Text(f"Replay one: hvmodel replay {report.groups[0].best.trace}"), soft_wrap=True)
+        first = report.groups[0].best.trace
+        console.print(Text(f"Replay a row: {command()} replay {Path(first).parent}/TRACE.json"), soft_wrap=True)
+        console.print(Text(f"For instance: {command()} replay {first}"), soft_wrap=True)
     else:
-        console.print(
-            Text(
-                f"nothing found in {tally.operations:,} operations and {tally.seconds:.0f} s (driver {report.options.driver})",
-                style="green",
-            )
-        )
+        text = f"nothing found in {tally.operations:,} operations and {tally.seconds:.0f} s (driver {report.options.driver})"
+        console.print(Text(text, style="green"))
     if tally.environment:
         text = f"{tally.environment:,} times a refusal or a forced state excused the driver; replay shows these as 'environment'"
         console.print(Text(text, style="dim"), soft_wrap=True)
-    never = {what: names for what, names in tally.never().items() if names}
-    for what, names in never.items():
-        console.print(Text(f"never reached, {what}: {', '.join(names)}", style="dim"), soft_wrap=True)
+    for what, names in tally.never().items():
+        if names:
+            console.print(Text(f"never reached, {what}: {', '.join(names)}", style="dim"), soft_wrap=True)
 
 
-def _row(item: Group) -> list[Text]:
+def _print_rows(groups: list[Group], console: Console) -> None:
+    if console.width < NARROW:
+        for item in groups:
+            best = item.best
+            head = Text(f"{best.severity}  ", style=STYLES.get(best.severity, ""))
+            head.append_text(_name(item))
+            head.append(f"  {len(best.operations)} ops, {best.level}", style="dim")
+            console.print(head, soft_wrap=True)
+            console.print(Padding(_happened(item), (0, 0, 0, 4)))
+            console.print(Text(f"    {Path(best.trace).stem}"), soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("severity", no_wrap=True)
+    table.add_column("property", no_wrap=True)
+    table.add_column("what happened", ratio=1, overflow="fold")
+    table.add_column("ops", justify="right", no_wrap=True)
+    table.add_column("level", no_wrap=True)
+    table.add_column("trace", no_wrap=True, min_width=max(len(Path(item.best.trace).stem) for item in groups))
+    for item in groups:
+        best = item.best
+        severity = Text(best.severity, style=STYLES.get(best.severity, ""))
+        table.add_row(severity, _name(item), _happened(item), str(len(best.operations)), best.level, Path(best.trace).stem)
+    console.print(table)
+
+
+def _name(item: Group) -> Text:
+    name = Text(item.best.property_id)
+    if len(item.findings) > 1:
+        name.append(f" (+{len(item.findings) - 1})", style="dim")
+    return name
+
+
+def _happened(item: Group) -> Text:
+    """What happened, where, and what it takes."""
     best = item.best
-    happened = Text(best.minimised.violation.detail)
-    if best.config.l1vh:
-        happened.append("\non an L1VH", style="dim")
+    text = Text(best.minimised.violation.detail)
+    text.append(f"\n{_where(best)}", style="dim")
     if best.assumptions:
-        happened.append(f"\nassumes {'; '.join(best.assumptions)}", style="dim italic")
+        text.append(f"\nassumes {'; '.join(best.assumptions)}", style="italic")
     if item.also:
-        happened.append(f"\nalso {', '.join(item.also)}", style="dim")
-    count = len(item.findings)
-    name = Text(best.property_id)
-    if count > 1:
-        name.append(f" (+{count - 1})", style="dim")
-    return [
-        Text(best.severity, style=STYLES.get(best.severity, "")),
-        name,
-        happened,
-        Text(str(len(best.operations))),
-        Text(best.level),
-        Text(best.trace),
-    ]
+        text.append(f"\nalso {', '.join(item.also)}", style="dim")
+    return text
+
+
+def _where(best: Finding) -> str:
+    """The driver call, and what has to be unusual: refusals, an L1VH, a preset start."""
+    parts = [f"in {best.minimised.violation.call}" if best.minimised.violation.call not in ("request", "recover") else "afterwards"]
+    refused = sorted({fault.site for operation in best.operations for fault in operation.faults})
+    parts.append(f"needs a refused {' and '.join(refused)}" if refused else "nothing refused")
+    if best.config.l1vh:
+        parts.append("on an L1VH")
+    if best.config.unique_id:
+        parts.append(f"id counter at {best.config.unique_id:#x}")
+    if best.config.left_domains:
+        parts.append("an earlier kernel left domains")
+    return ", ".join(parts)

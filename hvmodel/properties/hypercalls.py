@@ -56,6 +56,8 @@ class HypercallJudge(Bench):
     unrecovered: dict[int, int]
     """Calls that failed and did not succeed since -> lines in the log when they failed last."""
     named: dict[int, Device]
+    overran: bool
+    """Whether this call wrote beyond its input page: whatever comes of it in a model is not what comes of it in a host."""
 
     # --- before: what does it name? --------------------------------------------------------------------------------------
 
@@ -218,6 +220,7 @@ class HypercallJudge(Bench):
         kernel = self.kernel
         if kernel.reports:
             for rule, detail in kernel.reports:
+                self.overran = self.overran or rule == "input-page-overrun"
                 name = _RULES.get(rule)
                 if name is None:
                     self.environment.append(f"{rule}: {detail}")

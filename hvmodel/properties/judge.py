@@ -31,6 +31,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         self.call_pages = 0
         self.idle_deposits = 0
         self.issued = 0
+        self.overran = False
         self.unrecovered = {}
         self.named = {}
         self.domains_before = set()
@@ -49,6 +50,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         if self.unrecovered:
             self.unrecovered = {}
         self.kernel.deposit_calls = self.idle_deposits = self.issued = 0
+        self.overran = False
         if name == "attach_dev":
             assert book is not None
             assert device is not None

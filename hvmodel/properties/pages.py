@@ -30,6 +30,7 @@ def size_class(pages: int) -> str:
 class PageJudge(Bench):
     """The page properties."""
 
+    overran: bool
     touched: list[tuple[int, int]]
     """Page ranges that the hypervisor changed in the domain of the running call."""
 
@@ -41,6 +42,12 @@ class PageJudge(Bench):
         start = call.iova >> PAGE_SHIFT
         end = min(start + (size >> PAGE_SHIFT), PAGE_END)
         mapped = call.mapped if call.mapped is not None else size if ret == 0 else 0
+        if self.overran:
+            # The host's memory is overwritten: that is the finding, and what else the model shows of this call proves nothing.
+            self.touched = []
+            if start < end:
+                book.aside.add(start, end)
+            return
         if call.mapped is None and ret and self.refusals(_UNMAP):
             # Nobody can be told what is left: there is no pointer to say it through.
             self.environment.append(f"{book.name}: a map without a mapped pointer failed and could not be undone")
@@ -288,11 +295,11 @@ class PageJudge(Bench):
 
             if device_domain:
                 if run is None and here is not None:
-                    note("no-stale-mapping", f"still reach {here << 12:#x}")
+                    note("no-stale-mapping", f"still mapped to {here << 12:#x}")
                     if failed_from is not None and low >= failed_from:
-                        note("map-result", f"are mapped to {here << 12:#x} after a failed map")
+                        note("map-result", f"mapped to {here << 12:#x} after a failed map")
                 if run is not None and here != promised and not (limbo and here is None):
-                    note("no-lost-mapping", "are not mapped" if here is None else f"reach {here << 12:#x}")
+                    note("no-lost-mapping", "not mapped" if here is None else f"mapped to {here << 12:#x}")
                     if allowed is not None and not any(low < stop and first < high for first, stop in allowed):
                         note("unmap-honest", "lost, though the unmap did not meet them")
                 if tree is not None and believed != here:

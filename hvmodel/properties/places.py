@@ -99,7 +99,7 @@ class PlaceJudge(Bench):
         self.fail(
             "no-foreign-attach",
             device.name,
-            f"{device.name} is in {place}; the answers allow {asked}",
+            f"{device.name} is in {place}; by what it answered it can only be in {asked}",
             kind_of(place),
             "ok" if call.ret == 0 else "failed",
         )
@@ -167,7 +167,8 @@ class PlaceJudge(Bench):
             if at not in book.places and self._alias_pending(device) and not book.excused:
                 self.judged["no-foreign-attach"] += 1
                 allowed = ", ".join(sorted(str(place) for place in book.places))
-                self.fail("no-foreign-attach", device.name, f"{device.name} is in {at}; allowed: {allowed}", kind_of(at), "alias")
+                text = f"{device.name} is in {at}; by what it answered it can only be in {allowed}"
+                self.fail("no-foreign-attach", device.name, text, kind_of(at), "alias")
             self._judge_pointer(book, at, pointers[device])
         for domain in list(books.of_domain.values()):
             self._judge_count(domain, here, pointers)

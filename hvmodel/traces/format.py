@@ -1,9 +1,26 @@
 """The trace file: JSON, versioned, meant to be read, edited and mailed.
 
-``{"hvmodel-trace": 1, "driver": ..., "configuration": {...}, "operations": [{"op": "map", "domain": 1, "iova": "0x100000", ...}],
-"finding": {"property": ...}, "origin": {...}}``. Addresses and statuses are hex strings, counts are numbers; what is left out has
-its default. ``finding`` and ``origin`` may be left out in a hand-written trace. Reading checks everything; whatever is wrong
-becomes one :class:`TraceError` whose text names the place.
+A whole one, which can be written by hand::
+
+    {
+      "hvmodel-trace": 1,
+      "driver": "posted-v0",
+      "configuration": {"policies": {"detach_leaves": "null"}, "no_attdev": true},
+      "operations": [
+        {"op": "boot"},
+        {"op": "alloc", "domain": 1, "device": 0},
+        {"op": "map", "domain": 1, "iova": "0x100000", "paddr": "0x40000000", "pages": 16},
+        {"op": "unmap", "domain": 1, "iova": "0x100000", "pages": 16,
+         "faults": [{"site": "UNMAP_DEVICE_GPA_PAGES", "nth": 1, "status": "0x71", "done": 4, "times": 1}]}
+      ],
+      "finding": {"property": "no-stale-mapping"}
+    }
+
+Kinds of operations and their fields are those of ``hvmodel/operations.py``, fault fields those of ``hvmodel/faults.py`` (``times``
+may be "until lifted"), configuration fields those of ``hvmodel/configuration.py``, policies those of
+``hvmodel/hypervisor/policies.py``. Addresses and statuses are hex strings, counts are numbers; what is left out has its default.
+A trace begins with ``boot``; an operation that finds nothing to act on does nothing. ``finding`` and ``origin`` may be left out.
+Reading checks everything; whatever is wrong becomes one :class:`TraceError` whose text names the place.
 """
 
 from __future__ import annotations

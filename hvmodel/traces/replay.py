@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from hvmodel.configuration import Configuration
 from hvmodel.drivers import REGISTRY
 from hvmodel.hypervisor.policies import describe as describe_policy
 from hvmodel.hypervisor.policies import differences
@@ -34,32 +36,28 @@ def replay(trace: Trace, driver: str, judge_all: bool, console: Console) -> int:
     print_start(trace, driver, console)
     steps, _world = tell(trace, driver)
     wanted = None if judge_all else trace.property
+    shown = judged(steps, wanted) if wanted is not None else None
     for step in steps:
-        print_step(step, wanted, console)
-    unfired = _unfired(steps)
-    if unfired:
-        console.print(Text(f"note: never reached: {unfired}", style="yellow"), soft_wrap=True)
-    return _verdict(trace, steps, wanted, console)
+        print_step(step, wanted, shown is None or step.number == shown[0], console)
+    for text in (_idle(steps), _unfired(steps)):
+        if text:
+            console.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)
+    return _verdict(steps, wanted, console)
 
 
 def print_start(trace: Trace, driver: str, console: Console) -> None:
     """The driver, and what is unusual about the start."""
     config = trace.config
     unusual = [describe_policy(name, answer) for name, answer in differences(config.policies).items()]
-    if config.l1vh:
-        unusual.append("Linux is an L1VH")
-    if config.no_attdev:
-        unusual.append("hv_no_attdev")
-    if config.skip:
-        unusual.append(f"hv_iommu_skip={config.skip}")
-    if config.unique_id:
-        unusual.append(f"id counter starts at {config.unique_id:#x}")
-    if config.left_domains:
-        unusual.append(f"an earlier kernel left domain {', '.join(map(hex, config.left_domains))}")
+    plain = Configuration()
+    for item in fields(Configuration):
+        value = getattr(config, item.name)
+        if item.name not in ("profile", "policies", "devices") and value != getattr(plain, item.name):
+            unusual.append(f"{item.name} {hex(value) if item.name == 'unique_id' else value}")
     console.print(Text(f"driver {driver}; " + ("; ".join(unusual) or "default hypervisor, no options")), soft_wrap=True)
 
 
-def print_step(step: Step, wanted: str | None, console: Console) -> None:
+def print_step(step: Step, wanted: str | None, others: bool, console: Console) -> None:
     """One operation with the calls that it made, what came apart, and which properties failed."""
     style = "bold" if step.outcome.applied else "dim"
     console.print(Text(f"{step.number:>3}. {step.headline}", style=style), soft_wrap=True)
@@ -73,6 +71,8 @@ def print_step(step: Step, wanted: str | None, console: Console) -> None:
         console.print(Text(f"       environment: {text}", style="dim"), soft_wrap=True)
     for violation in step.outcome.violations:
         judged_here = wanted is None or violation.property == wanted
+        if not judged_here and not others:
+            continue
         mark, style = ("!!", "bold red") if judged_here else ("also", "red")
         console.print(Text(f"     {mark} {violation.property}: {violation.detail}", style=style), soft_wrap=True)
 
@@ -83,10 +83,18 @@ def _unfired(steps: list[Step]) -> str:
         for fault in step.operation.faults:
             if step.outcome.applied and fault.nth and not any(f.site == fault.site for f in step.outcome.fired):
                 missing.append(f"step {step.number}: {fault}")
-    return "; ".join(missing)
+    return f"never reached: {'; '.join(missing)}" if missing else ""
 
 
-def _verdict(trace: Trace, steps: list[Step], wanted: str | None, console: Console) -> int:
+def _idle(steps: list[Step]) -> str:
+    idle = [str(step.number) for step in steps if not step.outcome.applied]
+    return f"step {', '.join(idle)} had nothing to act on and did nothing" if idle else ""
+
+
+def _verdict(steps: list[Step], wanted: str | None, console: Console) -> int:
+    if not any(step.outcome.applied for step in steps):
+        console.print(Text("nothing was judged: no operation did anything (does the trace begin with boot?)", style="bold red"))
+        return 2
     if wanted is not None:
         found = judged(steps, wanted)
         if found is None:
@@ -96,6 +104,9 @@ def _verdict(trace: Trace, steps: list[Step], wanted: str | None, console: Conso
         prop = PROPERTIES[wanted]
         console.print(Text(f"{wanted} FAILS at step {number} [{prop.severity}]: {prop.claim}", style="bold red"), soft_wrap=True)
         console.print(Text(f"  {violation.detail}"), soft_wrap=True)
+        rest = dict.fromkeys(v.property for step in steps for v in step.outcome.violations if v.property != wanted)
+        if rest:
+            console.print(Text(f"  also failing in this trace: {', '.join(rest)}", style="dim"), soft_wrap=True)
         return 1
     names = list(dict.fromkeys(v.property for step in steps for v in step.outcome.violations))
     if not names:
