@@ -142,7 +142,9 @@ class Books:
     """Hypervisor ids of domains that an earlier kernel left."""
     freed: set[int] = field(default_factory=set)
     """Handles that were used and are gone."""
-    failed_allocs: list[frozenset[int]] = field(default_factory=list)
+    failed_allocs: int = 0
+    """How many allocations in a row failed without a cause of their own."""
+    failed_ids: set[int] = field(default_factory=set)
     """Ids that the allocations since the last success tried in vain."""
 
     def current(self, group: Group) -> DomainBook | None:

@@ -36,7 +36,8 @@ class LifetimeJudge(Bench):
         books = self.core.books
         self.judged["ids-are-unique"] += 1
         if book is not None:
-            books.failed_allocs.clear()
+            books.failed_allocs = 0
+            books.failed_ids.clear()
             self._judge_id(book)
             self._judge_advertised(book, device)
             return
@@ -125,8 +126,7 @@ class LifetimeJudge(Bench):
         )
         if not excused:
             self.judged["allocation-recovers"] += 1
-            known = set().union(*books.failed_allocs) if books.failed_allocs else set()
-            if books.failed_allocs and tried <= known:
+            if books.failed_allocs and tried <= books.failed_ids:
                 what = f"again with id {min(tried):#x}" if tried else "without asking the hypervisor"
                 self.fail(
                     "allocation-recovers",
@@ -134,7 +134,8 @@ class LifetimeJudge(Bench):
                     f"allocation fails {what}, though nothing is refused",
                     "same id" if tried else "none",
                 )
-            books.failed_allocs.append(tried)
+            books.failed_allocs += 1
+            books.failed_ids |= tried
 
     # --- free -------------------------------------------------------------------------------------------------------------
 

@@ -165,6 +165,8 @@ def alloc_domain(scene: Scene, choose: Chooser) -> ops.Operation | None:
     group = _group(scene, choose)
     if group is None or len(world.books.domains) >= scene.room:
         return None
+    if world.books.failed_allocs > 2 and choose.below(8):
+        return None  # it fails and fails: leave the room to others
     by = _like(scene, choose, group.owner if group.owner is not None else _thread(scene, choose))
     return ops.Alloc(world.next_handle, choose.pick(group.devices).number, by)
 
