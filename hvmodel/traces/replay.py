@@ -12,6 +12,7 @@ from hvmodel.configuration import Configuration
 from hvmodel.drivers import REGISTRY
 from hvmodel.hypervisor.policies import describe as describe_policy
 from hvmodel.hypervisor.policies import differences
+from hvmodel.operations import Boot, Kexec
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.traces.format import Trace, TraceError, read
 from hvmodel.traces.story import Step, judged, tell
@@ -61,7 +62,8 @@ def print_step(step: Step, wanted: str | None, others: bool, console: Console) -
     """One operation with the calls that it made, what came apart, and which properties failed."""
     style = "bold" if step.outcome.applied else "dim"
     console.print(Text(f"{step.number:>3}. {step.headline}", style=style), soft_wrap=True)
-    for line in step.calls:
+    boring = isinstance(step.operation, Boot | Kexec) and not others and not step.outcome.fired
+    for line in () if boring else step.calls:
         console.print(Text(f"     {line}", style="yellow" if "(refused)" in line else "dim"), soft_wrap=True)
     for line in step.log:
         console.print(Text(f"       log {line}", style="dim"), soft_wrap=True)
