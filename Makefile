@@ -37,7 +37,7 @@ fuzz: $(STAMP) ## two million random hypercalls against the hypervisor model
 coverage: $(STAMP) ## hunt the posted driver and hold the findings against the catalogue
 	@mkdir -p findings
 	-$(BIN)/hvmodel hunt --out findings/coverage --json findings/coverage-report.json $(ARGS) > findings/coverage.txt
-	PYTHONPATH=.:tests $(BIN)/python tests/coverage.py findings/coverage-report.json
+	PYTHONPATH=.:tests $(BIN)/python tests/catalogue_coverage.py findings/coverage-report.json
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

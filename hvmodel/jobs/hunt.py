@@ -331,11 +331,17 @@ def hunt(options: Options, progress: Callable[[int, int, float], None] | None = 
         worker.start()
     tally, found = Tally(), list[Finding]()
     counts: dict[int, tuple[int, int]] = {}
-    waiting = jobs
+    waiting, interrupted = jobs, False
     try:
         while waiting:
             try:
                 message = channel.get(timeout=0.5)
+            except KeyboardInterrupt:
+                # The workers were interrupted as well and hand over what they have; a second interrupt ends it.
+                if interrupted:
+                    raise
+                interrupted = True
+                continue
             except queue.Empty:
                 dead = [worker for worker in workers if worker.exitcode not in (None, 0)]
                 if dead:

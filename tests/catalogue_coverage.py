@@ -1,4 +1,4 @@
-"""Hold a hunt's findings against the hand-written catalogue: ``python tests/coverage.py REPORT.json``.
+"""Hold a hunt's findings against the hand-written catalogue: ``python tests/catalogue_coverage.py REPORT.json``.
 
 A finding covers an entry when it fails the same property in the same driver call and manner (the violation's shape) after no
 other refusals than the entry's, and its trace file fails that property when replayed on its own. Exit status 1 if a required
