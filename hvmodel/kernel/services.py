@@ -27,6 +27,7 @@ from hvmodel.kernel.iommu import (
     EIO,
     ENOMEM,
     EOPNOTSUPP,
+    GFP_ATOMIC,
     GFP_KERNEL,
     Device,
     IommuDomain,
@@ -39,6 +40,13 @@ T = TypeVar("T", bound=SlabObject)
 ERRNO_OF_STATUS: dict[int, int] = dict.fromkeys((0x02, 0x03, 0x05, 0x0D, 0x0E, 0x11, 0x12, 0x41, 0x50), EINVAL)
 ERRNO_OF_STATUS |= dict.fromkeys(abi.SHORTAGE_STATUSES, ENOMEM)
 """``drivers/hv/hv_common.c:hv_result_to_errno``; every status that is not listed is -EIO."""
+
+
+_WRONG_GFP = {
+    (used, passed): f"kzalloc with {used} inside a map whose caller passed {passed}"
+    for used in (GFP_KERNEL, GFP_ATOMIC)
+    for passed in (GFP_KERNEL, GFP_ATOMIC)
+}
 
 
 class Runaway(Exception):
@@ -136,7 +144,7 @@ class Kernel:
         if gfp == GFP_KERNEL:
             self.might_sleep("kzalloc(GFP_KERNEL)")
         if self.gfp_allowed is not None and gfp != self.gfp_allowed:
-            self.report("gfp", f"kzalloc with {gfp} inside a map whose caller passed {self.gfp_allowed}")
+            self.report("gfp", _WRONG_GFP[gfp, self.gfp_allowed])
         return self.slab.kzalloc(cls)
 
     def kfree(self, obj: SlabObject | None) -> None:

@@ -56,6 +56,8 @@ class HypercallJudge(Bench):
     unrecovered: dict[int, int]
     """Calls that failed and did not succeed since -> lines in the log when they failed last."""
     named: dict[int, Device]
+    reported: set[tuple[str, str]]
+    """(rule, call) pairs that the kernel's checkers have reported in this run: one finding per rule and function."""
     overran: bool
     """Whether this call wrote beyond its input page: whatever comes of it in a model is not what comes of it in a host."""
 
@@ -221,17 +223,15 @@ class HypercallJudge(Bench):
         if kernel.reports:
             for rule, detail in kernel.reports:
                 self.overran = self.overran or rule == "input-page-overrun"
+                if (rule, self.call) in self.reported:
+                    continue
                 name = _RULES.get(rule)
                 if name is None:
                     self.environment.append(f"{rule}: {detail}")
-                elif (name, f"{rule} {self.call}") not in self.muted:
-                    self.fail(
-                        name,
-                        f"{rule} {self.call}",
-                        f"{self.call}: {detail}",
-                        rule,
-                        "" if detail[0].isdigit() else detail.split(" ")[0],
-                    )
+                    continue
+                self.reported.add((rule, self.call))
+                first = "" if detail[0].isdigit() else detail.split(" ")[0]
+                self.fail(name, f"{rule} {self.call}", f"{self.call}: {detail}", rule, first)
             kernel.reports.clear()
         cpu = kernel.cpu
         if cpu.irqs_off or cpu.locks:

@@ -32,6 +32,7 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         self.idle_deposits = 0
         self.issued = 0
         self.overran = False
+        self.reported = set()
         self.unrecovered = {}
         self.named = {}
         self.domains_before = set()

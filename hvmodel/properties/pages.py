@@ -167,6 +167,8 @@ class PageJudge(Bench):
                 frame = self.driver.node_paddr(node) >> PAGE_SHIFT
                 result.append((begin, finish, frame + begin - first))
                 at = finish
+                if at == end:
+                    break
             node = tree.iter_next(node, low, last)
         return result
 

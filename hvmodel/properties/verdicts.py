@@ -30,7 +30,7 @@ class HypercallRecord(NamedTuple):
 
     code: int
     control: int
-    header: bytes
+    header: bytes | bytearray
     status: int
     completed: int
     refused: bool
