@@ -25,6 +25,11 @@ class PciFunction:
         """``0000:00:01.0``, as Linux writes it."""
         return f"{self.segment:04x}:{self.bus:02x}:{self.slot:02x}.{self.function}"
 
+    @property
+    def requester(self) -> int:
+        """segment << 16 | bus << 8 | devfn of the function itself."""
+        return self.segment << 16 | self.bus << 8 | self.slot << 3 | self.function
+
 
 DEVICES = (
     PciFunction(slot=1, group=0),
@@ -73,6 +78,13 @@ class Configuration:
             domain_limit=profile.domain_limit,
         )
         return replace(config, **changes) if changes else config  # type: ignore[arg-type]
+
+    def speaks_for(self, number: int) -> PciFunction:
+        """The function whose requester id the DMA of a device carries: its own or, for an alias, that of the device it names."""
+        function = self.devices[number]
+        while function.alias is not None:
+            function = self.devices[function.alias]
+        return function
 
     def problems(self) -> str | None:
         """Why no world can start from this, in one line, or None."""

@@ -86,14 +86,9 @@ class World:
         config = self.config
         keys: dict[int, HvDevice] = {}
         key_of: list[int] = []
-        for function in config.devices:
-            chosen = function
-            while chosen.alias is not None:
-                chosen = config.devices[chosen.alias]
-            if config.l1vh:
-                chosen = function
-            number = chosen.segment << 16 | chosen.bus << 8 | chosen.slot << 3 | chosen.function
-            key = abi.device_id(abi.HV_DEVICE_TYPE_LOGICAL if config.l1vh else abi.HV_DEVICE_TYPE_PCI, number)
+        for own, function in enumerate(config.devices):
+            chosen = function if config.l1vh else config.speaks_for(own)
+            key = abi.device_id(abi.HV_DEVICE_TYPE_LOGICAL if config.l1vh else abi.HV_DEVICE_TYPE_PCI, chosen.requester)
             key_of.append(key)
             keys.setdefault(key, HvDevice(key, owned=chosen.owned, reserved=chosen.reserved))
         hypervisor = Hypervisor(

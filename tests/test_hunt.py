@@ -187,7 +187,7 @@ def test_the_schedule_depends_on_the_seed_only() -> None:
     """Protects repeating a hunt: the runs that a job will do are known from seed and job; jobs and seeds share none; half of the
     runs are under the first profile, and every profile meets every level."""
     def first(seed: int, job: int) -> list[tuple[str, str, int, int]]:
-        return list(itertools.islice(runs(seed, job, DRIVER, list(PROFILE_NAMES), [0, 1, 2], STEPS), 600))
+        return list(itertools.islice(runs(seed, job, list(PROFILE_NAMES), [0, 1, 2], STEPS), 600))
 
     assert first(1, 0) == first(1, 0)
     names = [{entry[0] for entry in first(seed, job)} for seed, job in ((1, 0), (1, 1), (2, 0), (11, 0))]
@@ -402,7 +402,7 @@ def test_a_search_reaches_everything() -> None:
     """Protects the search itself: within two thousand runs over all profiles and levels every kind of operation applies, every
     site is passed and every property is judged."""
     tally = Tally()
-    schedule = runs(0, 0, DRIVER, list(PROFILE_NAMES), list(range(len(LEVELS))), STEPS)
+    schedule = runs(0, 0, list(PROFILE_NAMES), list(range(len(LEVELS))), STEPS)
     for seed, profile, level, steps in itertools.islice(schedule, 2000):
         tally.add(walk(seed, DRIVER, profile, level, steps))
         if not any(tally.never().values()):

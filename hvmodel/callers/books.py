@@ -7,9 +7,7 @@ The books change by what the driver *answered*, never by what it was asked. ``ca
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from hvmodel.hypervisor.abi import PAGE_SHIFT
 from hvmodel.hypervisor.objects import Place
 from hvmodel.kernel.iommu import Device, Group, IommuDomain
 from hvmodel.ranges import PageSet, RangeMap
@@ -24,18 +22,6 @@ PAGE_END = 1 << 52
 def tag(extent: int, prot: int, limbo: bool = False) -> int:
     """The tag of a run in a page book: extent number, IOMMU_READ/WRITE bits, limbo."""
     return extent << 3 | (prot & 3) << 1 | limbo
-
-
-def tag_prot(value: int) -> int:
-    """The IOMMU_READ/WRITE bits in a tag."""
-    return value >> 1 & 3
-
-
-class Request(NamedTuple):
-    """A request of the core's user that maps: its pages, and the extents that it created."""
-
-    start: int
-    end: int
 
 
 @dataclass(eq=False, slots=True)
@@ -154,8 +140,3 @@ class Books:
     def users(self, book: DomainBook) -> list[Group]:
         """The groups that the core believes to be in a domain."""
         return [group for group in self.groups.values() if group.domain is book.domain]
-
-
-def pages_of(address: int) -> int:
-    """The page number of a byte address."""
-    return address >> PAGE_SHIFT

@@ -50,8 +50,7 @@ class IommuCore(Mapping):
         self.refusals: Callable[[], int] = lambda: kernel.faults.refusals()
         self.next_special = -1
         for number, function in enumerate(config.devices):
-            own = function.segment << 16 | function.bus << 8 | function.slot << 3 | function.function
-            requester = own if function.alias is None else kernel_requester(config, function.alias)
+            requester = config.speaks_for(number).requester
             device = Device(number, function.name, function.segment, function.bus, function.slot, function.function, requester)
             self.books.devices.append(DeviceBook(device, kernel.hv_build_devid_oftype(device, 0 if config.l1vh else 1)))
         kernel.domain_of = lambda device: device.group.domain if device.group is not None else None
@@ -381,20 +380,27 @@ class IommuCore(Mapping):
         self.watch.attach_request("detach")
         return ret
 
+    def _blocking(self, group: Group, device: Device, by: int) -> DomainBook | int:
+        """``__iommu_group_alloc_blocking_domain``: the static one, or an empty paging domain that is kept; or a negative errno."""
+        assert self.ops is not None
+        if group.blocking_domain is not None:
+            return self.books.of_domain[group.blocking_domain]
+        if self.ops.blocked_domain is not None:
+            book: DomainBook | int = self._special(self.ops.blocked_domain, IOMMU_DOMAIN_BLOCKED)
+        else:
+            book = self._alloc_paging(device, by)
+        if isinstance(book, DomainBook):
+            group.blocking_domain = book.domain
+        return book
+
     def claim(self, group: Group, by: int) -> int:
         """``iommu_group_claim_dma_owner`` by a thread; allocates the blocking domain if there is none."""
         if group.owner is not None or group.domain is not group.default_domain:
             raise Refused(-EBUSY)
-        assert self.ops is not None
-        if group.blocking_domain is None:
-            if self.ops.blocked_domain is not None:
-                group.blocking_domain = self._special(self.ops.blocked_domain, IOMMU_DOMAIN_BLOCKED).domain
-            else:
-                book = self._alloc_paging(group.devices[0], by)
-                if isinstance(book, int):
-                    return book
-                group.blocking_domain = book.domain
-        ret = self._group_set_domain(group, self.books.of_domain[group.blocking_domain], False)
+        blocking = self._blocking(group, group.devices[0], by)
+        if isinstance(blocking, int):
+            return blocking
+        ret = self._group_set_domain(group, blocking, False)
         if ret == 0:
             group.owner = by
         self.watch.attach_request("claim")
@@ -414,16 +420,10 @@ class IommuCore(Mapping):
         group = device.group
         if group is None or group.domain is None:
             raise Refused(-ENODEV)
-        assert self.ops is not None
-        if group.blocking_domain is None:
-            if self.ops.blocked_domain is not None:
-                group.blocking_domain = self._special(self.ops.blocked_domain, IOMMU_DOMAIN_BLOCKED).domain
-            else:
-                book = self._alloc_paging(device, by)
-                if isinstance(book, int):
-                    return book
-                group.blocking_domain = book.domain
-        current, blocking = self.books.of_domain[group.domain], self.books.of_domain[group.blocking_domain]
+        blocking = self._blocking(group, device, by)
+        if isinstance(blocking, int):
+            return blocking
+        current = self.books.of_domain[group.domain]
         if current is blocking:
             return 0
         ret = self._attach_dev(device, blocking, current, False)
@@ -431,11 +431,3 @@ class IommuCore(Mapping):
             ret = self._attach_dev(device, current, blocking, True)
         self.watch.attach_request("reset")
         return ret
-
-
-def kernel_requester(config: Configuration, number: int) -> int:
-    """segment << 16 | bus << 8 | devfn that the DMA of a device carries: its own or, for an alias, that of the device it names."""
-    function = config.devices[number]
-    if function.alias is not None:
-        return kernel_requester(config, function.alias)
-    return function.segment << 16 | function.bus << 8 | function.slot << 3 | function.function

@@ -187,30 +187,29 @@ def _numbers(value: int) -> list[int]:
     return [n for n in dict.fromkeys(found) if 0 < n < value]
 
 
-def _candidates(operation: ops.Operation) -> Iterator[tuple[str, ops.Operation]]:
-    """Simpler forms of one operation, by field; the first of a field that still fails is taken."""
-    for name in ops.field_names(type(operation)):
-        value: Any = getattr(operation, name)
-        default = type(operation).__dataclass_fields__[name].default
-        options: list[Any] = []
-        if name == "iova":
-            options = [v for v in _ROUND if v != value]
-            if value in _ROUND:
-                options = list(_ROUND[: _ROUND.index(value)])
-            if value & 0xFFF:
-                options.append(value & ~0xFFF)
-        elif name == "paddr":
-            options = list(_PADDRS[: _PADDRS.index(value)]) if value in _PADDRS else list(_PADDRS)
-            if value not in _PADDRS and hasattr(operation, "iova"):
-                options.append(0x40000000 + operation.iova % 0x100000)
-        elif name in ("pages", "runs", "run_pages", "stride", "pgcount"):
-            options = _numbers(value)
-        elif name in ("device", "group"):
-            options = list(range(min(value, 3)))
-        elif name in ("prot", "gfp", "by", "mapped") and value != default:
-            options = [default, 1] if name == "by" and value > 1 else [default]
-        for option in options:
-            yield name, _with(operation, **{name: option})
+def _candidates(operation: ops.Operation, name: str) -> Iterator[ops.Operation]:
+    """Simpler forms of one field of an operation; the first that still fails is taken."""
+    value: Any = getattr(operation, name)
+    default = type(operation).__dataclass_fields__[name].default
+    options: list[Any] = []
+    if name == "iova":
+        options = [v for v in _ROUND if v != value]
+        if value in _ROUND:
+            options = list(_ROUND[: _ROUND.index(value)])
+        if value & 0xFFF:
+            options.append(value & ~0xFFF)
+    elif name == "paddr":
+        options = list(_PADDRS[: _PADDRS.index(value)]) if value in _PADDRS else list(_PADDRS)
+        if value not in _PADDRS and hasattr(operation, "iova"):
+            options.append(0x40000000 + operation.iova % 0x100000)
+    elif name in ("pages", "runs", "run_pages", "stride", "pgcount"):
+        options = _numbers(value)
+    elif name in ("device", "group"):
+        options = list(range(min(value, 3)))
+    elif name in ("prot", "gfp", "by", "mapped") and value != default:
+        options = [default, 1] if name == "by" and value > 1 else [default]
+    for option in options:
+        yield _with(operation, **{name: option})
 
 
 def _plainer_kind(operation: ops.Operation) -> Iterator[ops.Operation]:
@@ -250,8 +249,7 @@ def _simpler(search: _Search, config: Configuration, operations: list[ops.Operat
         operations = _try_each(search, config, operations, index, _plainer_kind(operations[index]))
         operations = _try_each(search, config, operations, index, _plainest(operations[index]))
         for name in ops.field_names(type(operations[index])):
-            options = (candidate for field_name, candidate in _candidates(operations[index]) if field_name == name)
-            operations = _try_each(search, config, operations, index, options)
+            operations = _try_each(search, config, operations, index, _candidates(operations[index], name))
         before: list[ops.Operation] | None = None
         while operations is not before and search.left > 0:
             before = operations

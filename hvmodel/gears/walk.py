@@ -88,9 +88,7 @@ def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: He
     return run
 
 
-def runs(
-    seed: int, job: int, driver: str, profiles: list[str], levels: list[int], steps: int
-) -> Iterator[tuple[str, str, int, int]]:
+def runs(seed: int, job: int, profiles: list[str], levels: list[int], steps: int) -> Iterator[tuple[str, str, int, int]]:
     """The endless schedule of a walk: (seed of the run, profile, level, steps), half of it under the first profile."""
     others = profiles[1:] + [VARIATIONS] * (VARIATIONS in profiles[1:])
     number = 0

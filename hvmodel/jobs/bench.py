@@ -89,7 +89,7 @@ class _Walker:
     def __init__(self, driver: str, profiles: list[str]) -> None:
         self.driver = driver
         self.tally = Tally()
-        self._schedule = runs(0, 0, driver, profiles, list(range(len(LEVELS))), STEPS)
+        self._schedule = runs(0, 0, profiles, list(range(len(LEVELS))), STEPS)
 
     def rate(self, seconds: float) -> float:
         """Operations applied a second."""

@@ -200,7 +200,7 @@ class Hunter:
         options = self.options
         started = time.perf_counter()
         minimising = 0.0
-        for seed, profile, level, steps in runs(options.seed, self.job, options.driver, options.profiles, options.levels, STEPS):
+        for seed, profile, level, steps in runs(options.seed, self.job, options.profiles, options.levels, STEPS):
             if until():
                 break
             stop_at_first = zlib.crc32(seed.encode()) & 1 == 1

@@ -111,8 +111,8 @@ class Group:
 class IommuOps:
     """``struct iommu_ops`` and ``default_domain_ops``: what a driver offers. None is a NULL pointer.
 
-    ``map_pages`` returns (errno or 0, mapped) where mapped is in bytes and None stands for "not written"; ``unmap_pages`` returns
-    bytes; ``iova_to_phys`` bytes or 0. ``attach_dev(domain, device, old)`` returns 0 or a negative errno.
+    ``map_pages`` returns 0 or a negative errno and writes the bytes mapped to ``mapped[0]`` (None: a NULL pointer); ``unmap_pages``
+    returns bytes; ``iova_to_phys`` bytes or 0. ``attach_dev(domain, device, old)`` returns 0 or a negative errno.
     """
 
     attach_dev: Callable[[IommuDomain, Device, IommuDomain | None], int]
