@@ -110,6 +110,8 @@ class DeviceBook:
     """A guest's end put it where it is, and the driver was not told (A14): until the next attach no count need know of it."""
     known: bool = False
     """Whether the device was attached since it was probed; before, nothing is promised (A1)."""
+    vanished: bool = False
+    """It was pulled out without a word to the driver (A15): what the driver holds for it cannot be given back before it returns."""
 
 
 @dataclass(eq=False, slots=True)

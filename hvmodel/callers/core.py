@@ -87,8 +87,11 @@ class IommuCore(Mapping):
         """``iommu_init_device``: probe_device and device_group under the probe lock."""
         assert self.ops is not None
         self.kernel.probe_lock_held = True
+        book = self.books.devices[device.number]
         self.watch.begin_call("probe_device", None, device)
+        self.kernel.slab.owner, book.vanished = book, False
         ret = self.ops.probe_device(device)
+        self.kernel.slab.owner = None
         self.kernel.probe_lock_held = False
         device.claimed = ret == 0
         self.watch.end_call()
@@ -167,12 +170,13 @@ class IommuCore(Mapping):
         assert group is not None
         before = self.hypervisor.place(book.key)
         for domain in self.books.of_domain.values():
-            if domain.domain is group.domain or domain.place == before:
+            if domain.domain is group.domain or domain.place == before or domain.place in book.places:
                 domain.haunted = True
         self.hypervisor.unplug(book.key)
         self.hypervisor.effects.clear()
         device.group, device.priv, device.present, device.claimed = None, None, False, False
-        book.known, book.excused, book.places = False, False, {self.hypervisor.place(book.key)}
+        book.known, book.excused, book.vanished = False, False, True
+        book.places = {self.hypervisor.place(book.key)}
         group.devices.remove(device)
         del self.books.groups[group.number]
         for default in (group.default_domain, group.blocking_domain):
@@ -270,7 +274,8 @@ class IommuCore(Mapping):
             self.ops.free(book.domain)
             self.watch.end_call()
             return
-        self.watch.begin_call("free", book, None)
+        # One hypercall for each run that is left is fair: some hypervisors delete empty domains only (D7).
+        self.watch.begin_call("free", book, None, book.pages.pages + 64 * len(book.pages))
         self.ops.free(book.domain)
         book.alive = False
         if book.haunted:  # the driver may have moved the ghost there
@@ -311,14 +316,33 @@ class IommuCore(Mapping):
             book.excused = True
             new.lenient = old.lenient = True
         if ret and book.excused:
-            if before.kind == "guest" and self.hypervisor.policies.direct_detach_leaves == "default":
-                book.places = {*book.places, IN_DEFAULT}  # taken back, then refused everywhere: a forced state
+            forced = self._forced_out(before)
+            if forced is not None:  # taken out as it had to be, then refused everywhere: a forced state
+                book.places = {*book.places, forced}
+                book.fallen = True
+                for special in self.books.of_domain.values():
+                    special.lenient |= special.kind in (IOMMU_DOMAIN_IDENTITY, IOMMU_DOMAIN_BLOCKED)
             for other in self.books.devices:  # A16: functions with one id share the place
                 if other is not book and other.key == book.key and other.known:
                     other.places, other.excused = {*other.places, *book.places}, True
+                    other.fallen |= book.fallen
         self.watch.end_call()
         self.watch.attached(AttachCall(device, new, old, ret, must, before, count, pointer))
         return ret
+
+    def _forced_out(self, before: Place) -> Place | None:
+        """Where a detach leads, if the device had to be detached before it could move: always with a guest, and with a created
+        domain where attach does not move or an attach answered that the device has to leave first."""
+        policies = self.hypervisor.policies
+        if self.config.l1vh:
+            return NOWHERE
+        leads = {"default": IN_DEFAULT, "null": IN_NULL, "none": NOWHERE}
+        if before.kind == "guest":
+            return leads[policies.direct_detach_leaves]
+        if before.kind != "domain" or before in (IN_DEFAULT, IN_NULL):
+            return None
+        must_leave = policies.attach_elsewhere != "move" or self.watch.told_to_leave()
+        return leads[policies.detach_leaves] if must_leave else None
 
     def _way_back_refused(self, old: DomainBook) -> bool:
         """A6: the hypervisor refused more than the attach itself, or the old guest cannot take the device back."""

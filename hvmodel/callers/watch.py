@@ -88,6 +88,10 @@ class Watch:
     def unmap_request(self, book: DomainBook, start: int, end: int, total: int, legal: bool) -> None:
         """``iommu_unmap`` of the pages ``[start, end)`` returned ``total`` bytes."""
 
+    def told_to_leave(self) -> bool:
+        """Whether an attach of the running call answered that the device has to leave its place first."""
+        return False
+
     def attach_request(self, name: str) -> None:
         """A request that attaches, releases or frees is over."""
 

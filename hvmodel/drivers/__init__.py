@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from hvmodel.drivers.interface import Driver, DriverEntry
 from hvmodel.drivers.posted_v0 import PostedV0
+from hvmodel.drivers.repaired import Repaired
 
-REGISTRY: dict[str, DriverEntry] = {cls.name: DriverEntry(cls.name, cls.summary, cls) for cls in (PostedV0,)}
+REGISTRY: dict[str, DriverEntry] = {}
 
 
 def register(cls: type[Driver]) -> type[Driver]:
     """Make a driver class known by its name; usable as a decorator."""
-    REGISTRY[cls.name] = DriverEntry(cls.name, cls.summary, cls)
+    REGISTRY[cls.name] = DriverEntry(cls.name, cls.summary, cls, cls.defect, cls.kind, cls.story)
     return cls
 
+
+for _cls in (Repaired, PostedV0):
+    register(_cls)
 
 __all__ = ["REGISTRY", "Driver", "DriverEntry", "register"]

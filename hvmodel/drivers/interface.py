@@ -20,6 +20,9 @@ class Driver:
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+    defect: ClassVar[str] = ""
+    kind: ClassVar[str] = ""
+    story: ClassVar[str] = ""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -65,8 +68,12 @@ class Driver:
 
 @dataclass(frozen=True, slots=True)
 class DriverEntry:
-    """A driver in the registry."""
+    """A driver in the registry. A variant also says which ``defect`` it has (a catalogue id, or an own one that begins with O), of
+    which ``kind`` that is, and its ``story``; all are empty for a driver that is no variant."""
 
     name: str
     summary: str
     load: Callable[[Kernel], Driver]
+    defect: str = ""
+    kind: str = ""
+    story: str = ""

@@ -113,13 +113,13 @@ class HypercallJudge(Bench):
             if self._old_book is not None and self._old_book.kind == "direct":
                 wanted.add(self._old_book.place)
             if self.device is not None:  # a device that was stuck with a guest (A8) may go back there
-                wanted.update(self.core.books.devices[self.device.number].places)
+                wanted.update(self._allowed(self.device))
             if place in wanted:
                 return
             why = f"partition {partition_id:#x} is not the one that the domain was made for"
         else:
-            if self.device is None:  # free takes devices out of its own guest first (A13)
-                if self.book is None or self.book.place != place:
+            if self.device is None:  # free takes devices out of its own guest first, and out of those where it could not (A13)
+                if self.book is None or (self.book.place != place and not self._stuck_in(place)):
                     self._bad_name(code, f"partition {partition_id:#x} is not that of the domain", "partition")
                 return
             here = self.place_of(self.device)
@@ -127,10 +127,23 @@ class HypercallJudge(Bench):
                 return
             if here.kind != "guest" and self._old_book is not None and self._old_book.place == place:
                 return
+            if here.kind != "guest" and place in self._allowed(self.device):
+                return  # A14 after A8: it was stuck with that guest, who has ended
             why = f"partition {partition_id:#x} does not have the device; it is in {here}"
         self._bad_name(code, why, "partition 0" if partition_id == 0 else "partition")
 
     _old_book: DomainBook | None = None
+
+    def _allowed(self, device: Device) -> set[Place]:
+        """Where a device may be by what was answered for it, or for functions that share its id."""
+        books = self.core.books.devices
+        return {place for book in books if book.key == books[device.number].key for place in book.places}
+
+    def _stuck_in(self, place: Place) -> bool:
+        """Whether a device is still in a place that the core has left."""
+        return any(
+            (book.excused or not book.known) and self.hypervisor.place(book.key) == place for book in self.core.books.devices
+        )
 
     def _bad_name(self, code: int, why: str, kind: str) -> None:
         name = abi.call_name(code)

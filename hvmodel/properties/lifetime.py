@@ -125,7 +125,7 @@ class LifetimeJudge(Bench):
             self.refusals()
             or (limit and len(self.hypervisor.domains) - 2 >= limit)
             or any(record.status & 0xFFFF in SHORTAGE_STATUSES for record in self.calls)
-            or (self.hypervisor.l1vh and self.kernel.mshv_pid_to_partid(self.kernel.cpu.tgid) == 0)
+            or (self.hypervisor.l1vh and not (self.kernel.mshv and self.kernel.mshv_pid_to_partid(self.kernel.cpu.tgid)))
         )
         if not excused:
             self.judged["allocation-recovers"] += 1
@@ -148,11 +148,17 @@ class LifetimeJudge(Bench):
         self.judged["free-frees-all"] += 1
         alive = book.hv_id is not None and book.hv_id in self.hypervisor.domains
         refused = bool(self.refusals("DELETE_DEVICE_DOMAIN"))
-        inside = alive and bool(self.hypervisor.domains[book.hv_id or 0].devices) and bool(self.refusals())  # A13
+        if self.hypervisor.policies.delete_with_mappings != "drop":
+            refused = refused or bool(self.refusals("UNMAP_DEVICE_GPA_PAGES"))
+        inside = bool(self.refusals()) and any(  # A13
+            (device.excused or not device.known)
+            and (self.hypervisor.place(device.key) == book.place or (book.kind == "direct" and device.fallen))
+            for device in books.devices
+        )
         if alive and book.hv_id is not None:
             books.zombies[book.hv_id] = "refused" if refused else "stuck" if inside or book.haunted else "kept"
-        if alive and (refused or inside or book.haunted):
-            self.environment.append(f"{book.name}: the hypervisor refused to delete domain {book.hv_id:#x}")
+        if inside or (alive and (refused or book.haunted)):
+            self.environment.append(f"{book.name}: the hypervisor refused to let it go")
             return
         if alive:
             devices = len(self.hypervisor.domains[book.hv_id or 0].devices)
@@ -227,7 +233,7 @@ class LifetimeJudge(Bench):
                 continue
             if state.place.kind != "domain" or not self._shared_finding(book.device):
                 self.fail("nothing-is-left", "devices", f"{book.device.name} is left in {state.place}", kind_of(state.place))
-        live = self.kernel.slab.live
+        live = [obj for obj, owner in self.kernel.slab.live.items() if not getattr(owner, "vanished", False)]  # A15
         if live:
             names = sorted({type(obj).__name__ for obj in live})
             self.fail("nothing-is-left", "objects", f"{len(live)} object(s) are left: {', '.join(names)}", *names)

@@ -1,0 +1,8 @@
+"""The variants: drivers that differ from ``repaired`` in exactly one defect, to measure what the harness sees.
+
+Catalogue variants (D..) put one defect of the posted revisions back; own ones (O..) are mistakes that a careful author could make.
+"""
+
+from hvmodel.drivers.variants.registry import KINDS, VARIANTS, variant
+
+__all__ = ["KINDS", "VARIANTS", "variant"]
