@@ -169,8 +169,9 @@ class IommuCore(Mapping):
         device, group = book.device, book.device.group
         assert group is not None
         before = self.hypervisor.place(book.key)
+        pointer = self.driver.pointer_domain(device)
         for domain in self.books.of_domain.values():
-            if domain.domain is group.domain or domain.place == before or domain.place in book.places:
+            if domain.domain is group.domain or domain.domain is pointer or domain.place == before or domain.place in book.places:
                 domain.haunted = True
         self.hypervisor.unplug(book.key)
         self.hypervisor.effects.clear()

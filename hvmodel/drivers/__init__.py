@@ -5,6 +5,7 @@ from __future__ import annotations
 from hvmodel.drivers.interface import Driver, DriverEntry
 from hvmodel.drivers.posted_v0 import PostedV0
 from hvmodel.drivers.repaired import Repaired
+from hvmodel.drivers.variants import VARIANTS
 
 REGISTRY: dict[str, DriverEntry] = {}
 
@@ -15,7 +16,9 @@ def register(cls: type[Driver]) -> type[Driver]:
     return cls
 
 
-for _cls in (Repaired, PostedV0):
-    register(_cls)
+register(Repaired)
+register(PostedV0)
+for _variant in VARIANTS.values():
+    register(_variant)
 
 __all__ = ["REGISTRY", "Driver", "DriverEntry", "register"]

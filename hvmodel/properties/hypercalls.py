@@ -14,7 +14,7 @@ from hvmodel.hypervisor.abi import (
 from hvmodel.hypervisor.objects import Place
 from hvmodel.kernel.iommu import Device
 from hvmodel.kernel.services import Runaway
-from hvmodel.properties.verdicts import Bench, HypercallRecord
+from hvmodel.properties.verdicts import Bench, HypercallRecord, target_of
 
 _RULES = {
     "use-after-free": "no-use-after-free",
@@ -119,7 +119,9 @@ class HypercallJudge(Bench):
             why = f"partition {partition_id:#x} is not the one that the domain was made for"
         else:
             if self.device is None:  # free takes devices out of its own guest first, and out of those where it could not (A13)
-                if self.book is None or (self.book.place != place and not self._stuck_in(place)):
+                if self.book is None or (
+                    self.book.place != place and not self._stuck_in(place) and not self._was_told_nothing(place)
+                ):
                     self._bad_name(code, f"partition {partition_id:#x} is not that of the domain", "partition")
                 return
             here = self.place_of(self.device)
@@ -127,8 +129,8 @@ class HypercallJudge(Bench):
                 return
             if here.kind != "guest" and self._old_book is not None and self._old_book.place == place:
                 return
-            if here.kind != "guest" and place in self._allowed(self.device):
-                return  # A14 after A8: it was stuck with that guest, who has ended
+            if here.kind != "guest" and (place in self._allowed(self.device) or self._was_told_nothing(place)):
+                return  # A14 after A8 or A15: it was with that guest, who has ended
             why = f"partition {partition_id:#x} does not have the device; it is in {here}"
         self._bad_name(code, why, "partition 0" if partition_id == 0 else "partition")
 
@@ -138,6 +140,11 @@ class HypercallJudge(Bench):
         """Where a device may be by what was answered for it, or for functions that share its id."""
         books = self.core.books.devices
         return {place for book in books if book.key == books[device.number].key for place in book.places}
+
+    def _was_told_nothing(self, place: Place) -> bool:
+        """Whether a device was with a guest that has ended since (A14)."""
+        ended = any(book.kind == "direct" and book.place == place for book in self.core.books.of_domain.values())
+        return ended and any(book.fallen for book in self.core.books.devices)
 
     def _stuck_in(self, place: Place) -> bool:
         """Whether a device is still in a place that the core has left."""
@@ -212,8 +219,8 @@ class HypercallJudge(Bench):
             elif kind == "place":
                 keys = {self.core.books.devices[device.number].key} if device is not None else set()
                 own = ident in keys and call in ("attach_dev", "release_device")
-                if call == "free" and book is not None:
-                    # A13: a device that got stuck in it, or that is not there any more for Linux
+                if call in ("free", "domain_alloc_paging") and book is not None:
+                    # A13: a device that got stuck in it or in one freed before, or that is not there any more for Linux
                     stuck = any(b.excused or not b.known for b in self.core.books.devices if b.key == ident)
                     own = stuck or self.hypervisor.policies.delete_with_devices not in ("0x19", "0x58")
                 text = f"the place of device {ident:#x}"
@@ -223,6 +230,8 @@ class HypercallJudge(Bench):
                 text = f"domain {ident:#x}"
             else:
                 places = {b.place.id for b in (book, self._old_book) if b is not None and b.place.kind == "guest"}
+                if device is not None:  # on its way back
+                    places.update(place.id for place in self._allowed(device) if place.kind == "guest")
                 own = ident == self.hypervisor.caller.id or ident in places
                 text = f"the memory pool of partition {ident:#x}"
             if not own:
@@ -268,8 +277,10 @@ class HypercallJudge(Bench):
     def judge_shortage(self, failed: bool, may_sleep: bool) -> None:
         """A call that failed for a shortage must have tried the deposit that the code calls for."""
         deciding = _DECIDING.get(self.call, (abi.HVCALL_ATTACH_DEVICE_DOMAIN, abi.HVCALL_ATTACH_DEVICE))
-        failing = [r for r in self.calls if r.status & 0xFFFF and r.code in deciding]
-        short = [r for r in failing[-1:] if r.status & 0xFFFF in SHORTAGE_STATUSES]
+        asked = [r for r in self.calls if r.code in deciding]
+        if self.call == "attach_dev" and self.book is not None:  # not what became of the way back
+            asked = [r for r in asked if target_of(r) == self.book.place]
+        short = [r for r in asked[-1:] if r.status & 0xFFFF in SHORTAGE_STATUSES]
         if not short or not failed or not may_sleep or self.call == "unmap_pages":
             return
         record = short[-1]

@@ -45,7 +45,8 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
 
     def begin_call(self, name: str, book: DomainBook | None, device: Device | None, pages: int = 0) -> None:
         self.judged["context-is-balanced"] += 1
-        self.call, self.book, self.device, self.call_pages = name, book, device, pages
+        self.call, self.book, self.call_pages = name, book, pages
+        self.device = device if name != "domain_alloc_paging" else None  # it is about a domain; what moves was left by others
         if self.calls:
             self.calls = []
         if self.unrecovered:

@@ -7,7 +7,7 @@ from hvmodel.callers.watch import AttachCall
 from hvmodel.hypervisor import abi
 from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Place
 from hvmodel.kernel.iommu import EINVAL, ENOMEM, ERRNO_NAMES, Device, IommuDomain
-from hvmodel.properties.verdicts import Bench, HypercallRecord, kind_of
+from hvmodel.properties.verdicts import Bench, HypercallRecord, kind_of, target_of
 
 
 class PlaceJudge(Bench):
@@ -133,7 +133,7 @@ class PlaceJudge(Bench):
     def _judge_errno(self, call: AttachCall) -> None:
         """-EINVAL says "try another domain", -ENOMEM "no memory"; a refusal of another kind must not come out as either."""
         new = call.new.place
-        failing = [record for record in self.calls if record.status & 0xFFFF and _target(record) == new]
+        failing = [record for record in self.calls if record.status & 0xFFFF and target_of(record) == new]
         if not failing or not failing[-1].refused:
             return
         self.judged["errors-say-what"] += 1
@@ -273,15 +273,6 @@ def _must_leave(record: HypercallRecord) -> bool:
         abi.HV_STATUS_INVALID_DEVICE_STATE,
         abi.HV_STATUS_OBJECT_IN_USE,
     )
-
-
-def _target(record: HypercallRecord) -> Place | None:
-    """The place that an attach hypercall asks for."""
-    if record.code == abi.HVCALL_ATTACH_DEVICE_DOMAIN:
-        return Place("domain", int.from_bytes(record.header[20:24], "little"))
-    if record.code == abi.HVCALL_ATTACH_DEVICE:
-        return Place("guest", int.from_bytes(record.header[0:8], "little"))
-    return None
 
 
 __all__ = ["PlaceJudge"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from hvmodel.callers.core import IommuCore
 from hvmodel.drivers.interface import Driver
-from hvmodel.hypervisor import Hypervisor
+from hvmodel.hypervisor import Hypervisor, abi
 from hvmodel.hypervisor.objects import Place
 from hvmodel.kernel.iommu import Device
 from hvmodel.kernel.services import Kernel
@@ -76,3 +76,12 @@ def kind_of(place: Place) -> str:
     if place.kind == "domain":
         return {0: "default", 0xFFFFFFFF: "NULL"}.get(place.id, "created")
     return place.kind
+
+
+def target_of(record: HypercallRecord) -> Place | None:
+    """The place that an attach hypercall asks for."""
+    if record.code == abi.HVCALL_ATTACH_DEVICE_DOMAIN:
+        return Place("domain", int.from_bytes(record.header[20:24], "little"))
+    if record.code == abi.HVCALL_ATTACH_DEVICE:
+        return Place("guest", int.from_bytes(record.header[0:8], "little"))
+    return None

@@ -105,13 +105,13 @@ class Devices(Hypercalls):
         if not self.kernel.l1vh:
             return self.hv_iommu_att_dev2dom(hvdom, hvdev.pdev, deposits)
         if where is not None and where.attached_dom:
-            return self.hv_iommu_take_back(hvdev, where, deposits)
+            return self.hv_iommu_take_back(hvdev, where)
         return HV_STATUS_SUCCESS
 
-    def hv_iommu_take_back(self, hvdev: HvDevice, hvdom: HvDomain, deposits: Deposits) -> int:
+    def hv_iommu_take_back(self, hvdev: HvDevice, hvdom: HvDomain) -> int:
         """Take the device out of its guest; a guest that is gone has let go of it. Returns the result code."""
         logical = next((dev.logical for dev in (hvdev, *self.hv_iommu_aliases(hvdev)) if dev.domain is hvdom), 0)
-        status = self.hv_iommu_det_dev_from_guest(hvdom, logical, deposits)
+        status = self.hv_iommu_det_dev_from_guest(hvdom, logical)
         if status in HV_NOT_THERE:
             self.kernel.pr_info(f"Hyper-V: {hvdev.pdev.name}: its guest is gone")
             return HV_STATUS_SUCCESS
@@ -122,16 +122,17 @@ class Devices(Hypercalls):
     def hv_iommu_leave(self, hvdev: HvDevice, where: HvDomain | None, deposits: Deposits) -> bool:
         """Get the device out of where it is: into the blocking domain, or, if the hypervisor has it no other way, detached. Returns
         whether it is out. (D60)"""
-        if not self.kernel.l1vh:
+        guest = where is not None and where.attached_dom
+        for _ in range(0 if self.kernel.l1vh else 1 if guest else 2):  # a detach may lead anywhere: make sure that it is needed
             status = self.hv_iommu_att_dev2dom(self.hv_blocked_dom, hvdev.pdev, deposits)
             if status not in HV_MUST_LEAVE:
                 return status == HV_STATUS_SUCCESS
         self.kernel.pr_info(f"Hyper-V: {hvdev.pdev.name} has to be detached before it can move")
         if where is not None and where.attached_dom:
-            return self.hv_iommu_take_back(hvdev, where, deposits) == HV_STATUS_SUCCESS
+            return self.hv_iommu_take_back(hvdev, where) == HV_STATUS_SUCCESS
         if self.kernel.l1vh:
             return False
-        status = self.hv_iommu_det_dev_from_dom(hvdev.pdev, deposits)
+        status = self.hv_iommu_det_dev_from_dom(hvdev.pdev)
         if status:
             self.kernel.hv_status_err(status, "hv_iommu_leave", "")
         return status == HV_STATUS_SUCCESS

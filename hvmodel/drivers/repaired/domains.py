@@ -53,10 +53,10 @@ class Domains(Devices, Mappings):
         hvdom.domid_num = self.unique_id
         self.kernel.spin_unlock_irqrestore(self.hv_lock, flags)
 
-    def hv_iommu_create(self, hvdom: HvDomain) -> int:
+    def hv_iommu_create(self, hvdom: HvDomain, deposits: Deposits) -> int:
         """Create the domain under an id that the hypervisor does not know: an earlier kernel may have left some. Returns the
         result code. (D72)"""
-        status, deposits = HV_STATUS_SUCCESS, Deposits()
+        status = HV_STATUS_SUCCESS
         for _ in range(HV_ID_TRIES):
             self.hv_iommu_new_id(hvdom)
             status = self.hv_iommu_create_hyp_devdom(hvdom, deposits)
@@ -73,7 +73,8 @@ class Domains(Devices, Mappings):
         there. (D70)
         """
         kernel = self.kernel
-        self.hv_iommu_bury_dead(evict=False)
+        deposits = Deposits()
+        self.hv_iommu_bury_dead(deposits)
         partid = HV_PARTITION_ID_INVALID
         if kernel.l1vh or not self.hv_no_attdev:
             partid = self.hv_iommu_get_curr_partid()
@@ -88,7 +89,7 @@ class Domains(Devices, Mappings):
         hvdom.iommu_dom.geometry = self.hv_geometry
         hvdom.iommu_dom.pgsize_bitmap = HV_IOMMU_PGSIZES
         if not hvdom.attached_dom:
-            status = self.hv_iommu_create(hvdom)
+            status = self.hv_iommu_create(hvdom, deposits)
             if status:
                 kernel.hv_status_err(status, "hv_iommu_domain_alloc_paging", "")
                 kernel.kfree(hvdom)
@@ -106,22 +107,23 @@ class Domains(Devices, Mappings):
         if self.hv_special_domain(hvdom):
             return
         self.hv_dead_doms.append(hvdom)
-        self.hv_iommu_bury_dead(evict=True)
+        self.hv_iommu_bury_dead(Deposits())
 
     # --- after the end ------------------------------------------------------------------------------------------------------
 
-    def hv_iommu_evict(self, hvdom: HvDomain, deposits: Deposits) -> None:
-        """Block the devices that are still in a domain. (D59)"""
+    def hv_iommu_evict(self, hvdom: HvDomain, deposits: Deposits) -> bool:
+        """Block the devices that are still in a domain; returns whether none is left. (D59)"""
         for hvdev in self.hv_devs[:]:
             if hvdev in self.hv_devs and hvdev.domain is hvdom:
                 self.hv_iommu_move(hvdev, self.hv_blocked_dom, HV_STATIC_TRIES, deposits)
+                if hvdev in self.hv_devs and hvdev.domain is hvdom:
+                    return False
+        return True
 
-    def hv_iommu_bury(self, hvdom: HvDomain, deposits: Deposits | None) -> bool:
+    def hv_iommu_bury(self, hvdom: HvDomain, deposits: Deposits) -> bool:
         """Delete a domain that the core has freed; returns whether it is gone for good. Mappings that are left are legal: they go
         with the domain, or before it if the hypervisor wants that. (D32)"""
-        if deposits is not None:
-            self.hv_iommu_evict(hvdom, deposits)
-        if any(hvdev.domain is hvdom for hvdev in self.hv_devs):
+        if not self.hv_iommu_evict(hvdom, deposits):
             return False
         if not hvdom.attached_dom:
             status = self.hv_iommu_delete_hyp_devdom(hvdom)
@@ -135,11 +137,9 @@ class Domains(Devices, Mappings):
         self.kernel.kfree(hvdom)
         return True
 
-    def hv_iommu_bury_dead(self, evict: bool) -> None:
-        """Try the newest dead domain first, then the others, until the hypervisor refuses one. Only free may ``evict`` devices."""
-        deposits = Deposits() if evict else None
+    def hv_iommu_bury_dead(self, deposits: Deposits) -> None:
+        """Try the newest dead domain first, then the others, until the hypervisor refuses one."""
         for hvdom in reversed(self.hv_dead_doms[:]):
-            if self.hv_iommu_bury(hvdom, deposits):
-                self.hv_dead_doms.remove(hvdom)
-            elif evict:
+            if not self.hv_iommu_bury(hvdom, deposits):
                 break
+            self.hv_dead_doms.remove(hvdom)

@@ -23,6 +23,11 @@ from hvmodel.kernel.iommu import EINVAL, EIO, ENOSPC, GFP_ATOMIC, Device
 class Hypercalls(Driver):
     """The hypercalls of the driver. Statuses are result codes (bits 0-15 of the status word)."""
 
+    map_batch = abi.MAP_LIST_MAX
+    """Pages in one MAP hypercall: what the input page holds. (D01, D04)"""
+    unmap_batch = abi.REP_COUNT_MAX
+    """Pages in one UNMAP hypercall: what the rep count can say. (D02, D03)"""
+
     # --- memory ---------------------------------------------------------------------------------------------------------
 
     def hv_iommu_deposit(self, status: int, deposits: Deposits, payer: int, pages: int = 1) -> bool:
@@ -40,7 +45,8 @@ class Hypercalls(Driver):
         return not kernel.hv_call_deposit_pages(kernel.hv_current_partition_id if root else payer, pages)
 
     def hv_iommu_hypercall(self, code: int, layout: Struct, *values: int, deposits: Deposits | None, payer: int = 0) -> int:
-        """A simple hypercall, with what memory it needs from ``payer`` (0: this partition); returns its result code."""
+        """A simple hypercall, with what memory it needs from ``payer`` (0: this partition); returns its result code. What takes
+        nothing (detach, delete) makes no ``deposits``: to it a shortage is a refusal like others."""
         kernel = self.kernel
         while True:
             flags = kernel.local_irq_save()
@@ -70,7 +76,7 @@ class Hypercalls(Driver):
         )
 
     def hv_iommu_delete_hyp_devdom(self, hvdom: HvDomain) -> int:
-        """DELETE_DEVICE_DOMAIN. It needs no memory; a shortage is a refusal like others."""
+        """DELETE_DEVICE_DOMAIN. Mappings go with it, or have to be unmapped before."""
         return self.hv_iommu_hypercall(
             abi.HVCALL_DELETE_DEVICE_DOMAIN,
             abi.DELETE_DEVICE_DOMAIN,
@@ -97,13 +103,13 @@ class Hypercalls(Driver):
             deposits=deposits,
         )
 
-    def hv_iommu_det_dev_from_dom(self, pdev: Device, deposits: Deposits) -> int:
+    def hv_iommu_det_dev_from_dom(self, pdev: Device) -> int:
         """DETACH_DEVICE_DOMAIN: where the device is then is up to the hypervisor, so this is the last resort. (D57)"""
         return self.hv_iommu_hypercall(
             abi.HVCALL_DETACH_DEVICE_DOMAIN,
             abi.DETACH_DEVICE_DOMAIN,
             *(HV_PARTITION_ID_SELF, self.hv_iommu_host_devid(pdev)),
-            deposits=deposits,
+            deposits=None,
         )
 
     def hv_iommu_direct_attach_device(self, hvdom: HvDomain, pdev: Device, deposits: Deposits) -> int:
@@ -117,14 +123,14 @@ class Hypercalls(Driver):
             payer=hvdom.partid,
         )
 
-    def hv_iommu_det_dev_from_guest(self, hvdom: HvDomain, logical: int, deposits: Deposits) -> int:
+    def hv_iommu_det_dev_from_guest(self, hvdom: HvDomain, logical: int) -> int:
         """DETACH_DEVICE from the guest that the domain was made for, by the id that it was given. (D55)"""
-        return self.hv_iommu_hypercall(abi.HVCALL_DETACH_DEVICE, abi.DETACH_DEVICE, hvdom.partid, logical, deposits=deposits)
+        return self.hv_iommu_hypercall(abi.HVCALL_DETACH_DEVICE, abi.DETACH_DEVICE, hvdom.partid, logical, deposits=None)
 
     # --- pages ----------------------------------------------------------------------------------------------------------
 
     def hv_iommu_map_pgs(self, hvdom: HvDomain, iova: int, paddr: int, npages: int, map_flags: int) -> int:
-        """One MAP_DEVICE_GPA_PAGES, of no more pages than fit into the input page; returns the raw status word. (D01, D04)"""
+        """One MAP_DEVICE_GPA_PAGES; returns the raw status word."""
         kernel = self.kernel
         flags = kernel.local_irq_save()
         page = kernel.hyperv_pcpu_input_arg()
@@ -137,14 +143,14 @@ class Hypercalls(Driver):
         return status
 
     def hv_iommu_map_range(self, hvdom: HvDomain, iova: int, paddr: int, npages: int, map_flags: int, gfp: str) -> tuple[int, int]:
-        """Map pages one input page at a time. Returns how many the hypervisor has and the result code that ended it; a call that
+        """Map pages one batch at a time. Returns how many the hypervisor has and the result code that ended it; a call that
         did all its reps has succeeded whatever its result says. A caller that may not sleep gets no deposits. Where the hypervisor
         refuses pages that cannot be read, they are made readable; not before. (D17, D36, D38)"""
         deposits = Deposits(npages)
         done = 0
         while done < npages:
             offset = done << PAGE_SHIFT
-            word = self.hv_iommu_map_pgs(hvdom, iova + offset, paddr + offset, min(npages - done, abi.MAP_LIST_MAX), map_flags)
+            word = self.hv_iommu_map_pgs(hvdom, iova + offset, paddr + offset, min(npages - done, self.map_batch), map_flags)
             completed, status = word >> REP_COUNT_SHIFT & REP_MASK, word & STATUS_MASK
             done += completed
             if completed:
@@ -161,7 +167,7 @@ class Hypercalls(Driver):
         return done, 0
 
     def hv_iommu_unmap_pgs(self, hvdom: HvDomain, iova: int, npages: int) -> int:
-        """One UNMAP_DEVICE_GPA_PAGES, of no more pages than the rep count can say; returns the raw status word. (D02, D03)"""
+        """One UNMAP_DEVICE_GPA_PAGES; returns the raw status word."""
         kernel = self.kernel
         flags = kernel.local_irq_save()
         page = kernel.hyperv_pcpu_input_arg()
@@ -174,7 +180,7 @@ class Hypercalls(Driver):
         """Unmap pages; returns how many are gone, which the callers believe and nothing else. Never sleeps. (D29)"""
         done = 0
         while done < npages:
-            word = self.hv_iommu_unmap_pgs(hvdom, iova + (done << PAGE_SHIFT), min(npages - done, abi.REP_COUNT_MAX))
+            word = self.hv_iommu_unmap_pgs(hvdom, iova + (done << PAGE_SHIFT), min(npages - done, self.unmap_batch))
             done += word >> REP_COUNT_SHIFT & REP_MASK
             if word & STATUS_MASK and done < npages:
                 self.kernel.hv_status_err(word, "hv_iommu_unmap_range", f"pgs:{done:x}/{npages:x} iova:{iova:x}")

@@ -88,6 +88,10 @@ class Mappings(Hypercalls):
             hvdom.mappings_tree.remove(node)
             self.kernel.kfree(node.container)
 
+    def hv_iommu_alloc_mapping(self, gfp: str) -> HvIommuMapping | None:
+        """A node, waiting for memory as the caller may. (D37)"""
+        return self.kernel.kzalloc(HvIommuMapping, gfp)
+
     # --- the ops --------------------------------------------------------------------------------------------------------
 
     def hv_iommu_map_size(self, hvdom: HvDomain, iova: int, paddr: int, pgsize: int, pgcount: int) -> int:
@@ -126,7 +130,7 @@ class Mappings(Hypercalls):
         if mapped is None or not size or self.hv_iommu_meets(hvdom, iova, size):
             return -EINVAL  # without `mapped` a failure could not be told (D35)
 
-        mapping = kernel.kzalloc(HvIommuMapping, gfp)  # before anything is mapped, and as the caller may wait (D37)
+        mapping = self.hv_iommu_alloc_mapping(gfp)  # before anything is mapped
         if mapping is None:
             return -ENOMEM
 
@@ -156,7 +160,7 @@ class Mappings(Hypercalls):
         covered, inside = self.hv_iommu_covered(hvdom, iova, size)
         if covered < size:
             kernel.pr_err(f"hv_iommu_unmap_pages: only {covered:x} of {size:x} bytes are mapped at {iova:x}")
-        spare = kernel.kzalloc(HvIommuMapping, GFP_ATOMIC) if inside else None
+        spare = self.hv_iommu_alloc_mapping(GFP_ATOMIC) if inside else None
         if not covered or (inside and spare is None):
             return 0
 

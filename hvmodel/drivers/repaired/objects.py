@@ -28,7 +28,7 @@ HV_MAX_DEPOSITS = 28
 """Deposits in a row that change nothing, and deposits in all, after which a call gives up with -ENOMEM; a map may make one more
 for each 256 pages. (D11)"""
 
-HV_ID_TRIES = 16
+HV_ID_TRIES = 8
 """Ids that one allocation tries; the next one goes on behind them."""
 
 HV_STATIC_TRIES = 3

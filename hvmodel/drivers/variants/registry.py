@@ -19,8 +19,8 @@ V = TypeVar("V", bound=type[Repaired])
 def variant(defect: str, kind: str, beside: str = "") -> Callable[[V], V]:
     """Make a class of ``repaired`` with one defect a variant.
 
-    ``defect`` is an id of the catalogue (D05-iova0-wipe) or of our own (O05-...); the driver is called ``repaired+D05``. Its story is
-    the docstring, whose first line is the summary. ``beside`` names what else it needs to show, if it does not show alone.
+    ``defect`` is an id of the catalogue (D05-iova0-wipe) or of our own (O05-...); the driver is called ``repaired+D05``. Its story
+    is the docstring, whose first line is the summary. ``beside`` names what else it needs to show, if it does not show alone.
     Raises ValueError for a kind that :data:`KINDS` does not have, or a name that is taken.
     """
 

@@ -1,0 +1,139 @@
+"""Variants with the catalogue's defects of domains (section C), and of probe, initialisation and options (section D)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hvmodel.drivers.repaired import Repaired
+from hvmodel.drivers.repaired.objects import Deposits, HvDomain, aperture
+from hvmodel.drivers.variants.registry import variant
+from hvmodel.hypervisor.abi import HV_DEVICE_DOMAIN_ID_S2_DEFAULT, HV_STATUS_SUCCESS, U32
+from hvmodel.kernel.iommu import ENODEV, ENOMEM, Device, IommuDomain, IommuOps
+from hvmodel.kernel.sscanf import sscanf
+
+
+@variant("D56-free-current-thread", "lifetime")
+class FreeCurrentThread(Repaired):
+    """Whether a domain is deleted depends on who frees it: a thread of a VMM does not."""
+
+    def hv_iommu_delete_hyp_devdom(self, hvdom: HvDomain) -> int:
+        return HV_STATUS_SUCCESS if self.hv_iommu_get_curr_partid() else super().hv_iommu_delete_hyp_devdom(hvdom)
+
+
+@variant("D62-delete-ignored", "error path")
+class DeleteIgnored(Repaired):
+    """A refused delete is logged, and the domain forgotten."""
+
+    def hv_iommu_delete_hyp_devdom(self, hvdom: HvDomain) -> int:
+        status = super().hv_iommu_delete_hyp_devdom(hvdom)
+        if status:
+            self.kernel.hv_status_err(status, "hv_iommu_domain_free", "")
+        return HV_STATUS_SUCCESS
+
+
+@variant("D68-blocking-is-paging", "lifetime")
+class BlockingIsPaging(Repaired):
+    """No blocking domain is offered, so the core takes an empty paging one: for a VMM's thread that is its guest's memory."""
+
+    def ops(self) -> IommuOps:
+        return replace(super().ops(), blocked_domain=None)
+
+
+@variant("D70-l1vh-noattdev", "lifetime")
+class L1vhNoattdev(Repaired):
+    """``hv_no_attdev`` on an L1VH creates a device domain, which an L1VH cannot have."""
+
+    def hv_iommu_get_curr_partid(self) -> int:
+        return 0 if self.hv_no_attdev else super().hv_iommu_get_curr_partid()
+
+
+@variant("D72-id-decrement", "stale state")
+class IdDecrement(Repaired):
+    """The id counter steps back after a failed create: an id that the hypervisor has already is tried for ever."""
+
+    def hv_iommu_create(self, hvdom: HvDomain, deposits: Deposits) -> int:
+        self.hv_iommu_new_id(hvdom)
+        status = self.hv_iommu_create_hyp_devdom(hvdom, deposits)
+        if status:
+            self.unique_id = self.unique_id - 1 & U32
+        return status
+
+
+@variant("D73-id-wrap", "range arithmetic")
+class IdWrap(Repaired):
+    """At the end of the 32 bits the null domain's id is handed out, and after it ids that are in use."""
+
+    def hv_iommu_new_id(self, hvdom: HvDomain) -> None:
+        self.unique_id = self.unique_id + 1 & U32
+        if self.unique_id == HV_DEVICE_DOMAIN_ID_S2_DEFAULT:
+            self.unique_id = 1
+        hvdom.domid_num = self.unique_id
+
+
+@variant("D79-null-for-all-errors", "error path")
+class NullForAllErrors(Repaired):
+    """Every failed allocation answers NULL, which the core takes for a lack of memory."""
+
+    def hv_iommu_domain_alloc_paging(self, dev: Device) -> IommuDomain | int:
+        domain = super().hv_iommu_domain_alloc_paging(dev)
+        return domain if isinstance(domain, IommuDomain) else -ENOMEM
+
+
+@variant("D90-skip-inverted", "range arithmetic")
+class SkipInverted(Repaired):
+    """The parser of the skip list stops when an entry was read."""
+
+    def hv_iommu_skipped(self, dev: Device) -> bool:
+        count, _values = sscanf(self.pci_devs_to_skip, " (%x:%x:%x.%x) %n")
+        return not count and super().hv_iommu_skipped(dev)
+
+
+@variant("D91-skip-malformed", "range arithmetic")
+class SkipMalformed(Repaired):
+    """The first entry of the skip list that cannot be read ends it."""
+
+    def hv_iommu_skipped(self, dev: Device) -> bool:
+        rest = self.pci_devs_to_skip
+        while rest:
+            count, values = sscanf(rest, " (%x:%x:%x.%x) %n")
+            if count < 4 or len(values) < 5:
+                return False
+            if tuple(values[:4]) == (dev.segment, dev.bus, dev.slot, dev.function):
+                return True
+            rest = rest[values[4] :]
+        return False
+
+
+@variant("D93-sysfs-first", "ordering")
+class SysfsFirst(Repaired):
+    """The sysfs entry is there before the static domains are set up."""
+
+    def hv_iommu_init(self) -> int:
+        kernel = self.kernel
+        if not kernel.hyperv:
+            return -ENODEV
+        ret = kernel.iommu_device_sysfs_add("hyperv-iommu")
+        if ret:
+            return ret
+        self.hv_geometry = aperture(self.hv_iommu_get_width())
+        self.hv_initialize_special_domains()
+        ret = kernel.iommu_device_register(self.hv_iommu_ops)
+        if ret:
+            kernel.iommu_device_sysfs_remove()
+        return ret
+
+
+@variant("D98-no-msi-region", "range arithmetic")
+class NoMsiRegion(Repaired):
+    """The interrupt window is not reserved: what is mapped there is never reached by DMA."""
+
+    def ops(self) -> IommuOps:
+        return replace(super().ops(), get_resv_regions=None)
+
+
+@variant("D100-aperture-all-ones", "range arithmetic")
+class ApertureAllOnes(Repaired):
+    """All 64 bits of address are announced, whatever the hardware takes."""
+
+    def hv_iommu_get_width(self) -> int:
+        return 64
