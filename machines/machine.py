@@ -7,7 +7,7 @@ the harness's words; Hypothesis's shrinker is not needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +29,7 @@ from hvmodel.rules.rules import RULES, Rule, Scene, propose
 from hvmodel.rules.worlds import draw_configuration
 from hvmodel.traces.format import write
 from hvmodel.traces.story import tell
-from hvmodel.world import World
+from hvmodel.world import Outcome, World
 
 ENTROPY = st.integers(min_value=0, max_value=(1 << 96) - 1)
 """What one step draws."""
@@ -46,12 +46,12 @@ class PropertyFailed(AssertionError):
 class Machine(RuleBasedStateMachine):
     """One world, driven. Subclasses (made by :func:`machine`) add the rules.
 
-    ``wanted`` names the only property that counts; None means all. ``muted`` are properties that do not count.
+    ``starts`` are pairs of hypervisor profile and level; each example starts from one of them. ``wanted`` names the only property
+    that counts; None means all. ``muted`` are properties that do not count.
     """
 
     driver: ClassVar[str] = "posted-v0"
-    profile: ClassVar[str] = "default"
-    level: ClassVar[int] = BEYOND
+    starts: ClassVar[Sequence[tuple[str, int]]] = (("default", BEYOND),)
     wanted: ClassVar[str | None] = None
     muted: ClassVar[frozenset[str]] = frozenset()
     out: ClassVar[Path | None] = None
@@ -68,11 +68,12 @@ class Machine(RuleBasedStateMachine):
     def start(self, entropy: int) -> None:
         """Draw a world, boot it."""
         choose = IntegerChooser(entropy)
-        self.config = draw_configuration(choose, self.profile)
+        profile, level = choose.pick(self.starts)
+        self.config = draw_configuration(choose, profile)
         self.world = World(self.config, self.driver)
         self.scene = Scene(
             self.world,
-            level=self.level,
+            level=level,
             scale=choose.pick((1, 0, 2, 3)),
             vms=choose.pick((1, 2, 0, 3)),
             faults=choose.pick((15, 0, 30, 50)),
@@ -100,9 +101,12 @@ class Machine(RuleBasedStateMachine):
         """Apply one operation; raises :class:`PropertyFailed` if a property that counts fails."""
         assert self.world is not None
         outcome = self.world.apply(operation)
-        if not outcome.applied:
-            return
-        self.operations.append(operation)
+        if outcome.applied:
+            self.operations.append(operation)
+            self.heard(outcome)
+
+    def heard(self, outcome: Outcome) -> None:
+        """Told of each operation that applied: raises for the first property that counts and fails."""
         for violation in outcome.violations:
             if violation.property in self.muted or self.wanted not in (None, violation.property):
                 continue
@@ -175,7 +179,7 @@ def drive(
     chosen = type(
         cls.__name__,
         (cls,),
-        {"driver": driver, "profile": profile, "level": level, "wanted": wanted, "muted": muted, "out": out},
+        {"driver": driver, "starts": ((profile, level),), "wanted": wanted, "muted": muted, "out": out},
     )
     quiet = settings(
         base or settings.default,
