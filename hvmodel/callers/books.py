@@ -126,6 +126,8 @@ class Books:
     groups: dict[int, Group] = field(default_factory=dict)
     zombies: dict[int, str] = field(default_factory=dict)
     """Hypervisor ids of domains that outlived their free and may be alive -> why (refused, stuck, kept)."""
+    guests: set[Place] = field(default_factory=set)
+    """The guests that direct domains were ever made for."""
     foreign: set[int] = field(default_factory=set)
     """Hypervisor ids of domains that an earlier kernel left."""
     freed: set[int] = field(default_factory=set)

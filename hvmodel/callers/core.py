@@ -89,9 +89,10 @@ class IommuCore(Mapping):
         self.kernel.probe_lock_held = True
         book = self.books.devices[device.number]
         self.watch.begin_call("probe_device", None, device)
-        self.kernel.slab.owner, book.vanished = book, False
+        self.kernel.slab.owner = book
         ret = self.ops.probe_device(device)
         self.kernel.slab.owner = None
+        book.vanished = book.vanished and ret != 0
         self.kernel.probe_lock_held = False
         device.claimed = ret == 0
         self.watch.end_call()
@@ -248,6 +249,7 @@ class IommuCore(Mapping):
             else:
                 book.kind = "direct"
                 book.place = Place("guest", kernel.mshv_pid_to_partid(kernel.cpu.tgid) if kernel.mshv else HV_PARTITION_ID_INVALID)
+                self.books.guests.add(book.place)
             self.books.of_domain[answer] = book
             self.watch.end_call()
             self.watch.allocated(book, 0, device, by)

@@ -111,6 +111,12 @@ PROPERTIES: dict[str, Property] = _table(
         'drivers/hv/hv_proc.c:hv_call_deposit_pages, mail "mshv: Introduce hv_deposit_memory helper functions"',
     ),
     (
+        "legal-requests-work",
+        "a legal map, attach or allocation succeeds if nothing is refused, no memory is short and no limit is reached",
+        "availability",
+        "include/linux/iommu.h:iommu_domain_ops, iommu_ops.domain_alloc_paging",
+    ),
+    (
         "every-call-ends",
         "an operation ends within a bounded number of hypercalls and deposits, whatever the hypervisor answers",
         "availability",

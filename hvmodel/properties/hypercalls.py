@@ -143,8 +143,9 @@ class HypercallJudge(Bench):
 
     def _was_told_nothing(self, place: Place) -> bool:
         """Whether a device was with a guest that has ended since (A14)."""
-        ended = any(book.kind == "direct" and book.place == place for book in self.core.books.of_domain.values())
-        return ended and any(book.fallen for book in self.core.books.devices)
+        guest = self.hypervisor.partitions.get(place.id)
+        ended = guest is None or guest.state != "active"
+        return ended and place in self.core.books.guests and any(book.fallen for book in self.core.books.devices)
 
     def _stuck_in(self, place: Place) -> bool:
         """Whether a device is still in a place that the core has left."""

@@ -127,6 +127,14 @@ class LifetimeJudge(Bench):
             or any(record.status & 0xFFFF in SHORTAGE_STATUSES for record in self.calls)
             or (self.hypervisor.l1vh and not (self.kernel.mshv and self.kernel.mshv_pid_to_partid(self.kernel.cpu.tgid)))
         )
+        failing = [r.status & 0xFFFF for r in self.calls if r.status & 0xFFFF and r.code == abi.HVCALL_CREATE_DEVICE_DOMAIN]
+        taken = failing[-1:] and failing[-1] in (abi.HV_STATUS_KEY_ALREADY_EXISTS, abi.HV_STATUS_OBJECT_IN_USE)  # C3
+        if not excused and not taken and not books.foreign:
+            self.judged["legal-requests-work"] += 1
+            what = f"{abi.status_name(failing[-1])} for id {max(tried):#x}" if failing else "the hypervisor was not asked"
+            self.fail(
+                "legal-requests-work", "alloc", f"an allocation fails, though nothing is refused: {what}", "alloc", bool(failing)
+            )
         if not excused:
             self.judged["allocation-recovers"] += 1
             if books.failed_allocs and tried <= books.failed_ids:
@@ -195,7 +203,8 @@ class LifetimeJudge(Bench):
                 f"{device.name} is on the skip list {self.core.config.skip!r} and is claimed",
                 "claimed",
             )
-        if not listed and ret and device.is_pci:
+        nameless = device.segment >> 16 or (ret == -ENOMEM and self.refusals("kzalloc"))
+        if not listed and ret and device.is_pci and not nameless:
             self.fail("options-are-honoured", "refused", f"{device.name} is not on the skip list and is refused", "refused")
 
     def became_visible(self, what: str) -> None:

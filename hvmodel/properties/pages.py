@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from hvmodel.callers.books import LIMBO, PAGE_END, DomainBook
 from hvmodel.callers.watch import MapCall, UnmapCall
-from hvmodel.hypervisor.abi import HV_MAP_GPA_READABLE, HV_MAP_GPA_WRITABLE, PAGE_SHIFT
-from hvmodel.kernel.iommu import IOMMU_READ, IOMMU_WRITE
+from hvmodel.hypervisor.abi import HV_MAP_GPA_READABLE, HV_MAP_GPA_WRITABLE, PAGE_SHIFT, SHORTAGE_STATUSES
+from hvmodel.kernel.iommu import ERRNO_NAMES, IOMMU_READ, IOMMU_WRITE
 from hvmodel.properties.verdicts import Bench
 from hvmodel.ranges import PageSet, Run, merged
 
@@ -56,10 +56,31 @@ class PageJudge(Bench):
                 book.aside.add(start, end)
             return
         self.judged["map-result"] += 1
+        self.judged["legal-requests-work"] += 1
         if size and not size & 0xFFF and (mapped > size or mapped & 0xFFF or (ret == 0 and mapped == 0)):
             text = f"{book.name}: map of {size:#x} bytes answers {ret}, mapped {mapped:#x}"
             self.fail("map-result", book.name, text, *self._shape(call))
+        if ret:
+            self._judge_refused_map(call, start, end)
         self._compare(book, start, end, call, failed_from=start + (mapped >> PAGE_SHIFT) if ret else end)
+
+    def _judge_refused_map(self, call: MapCall, start: int, end: int) -> None:
+        """A map inside the aperture that meets nothing fails only if something was refused or memory is short."""
+        book, size, geometry = call.book, call.size, call.book.domain.geometry
+        legal = size and not (call.iova | call.paddr | size) & 0xFFF and call.mapped is not None
+        if not legal or geometry is None or call.iova + size - 1 > geometry.aperture_end or call.paddr + size > 1 << 64:
+            return
+        short = any(record.status & 0xFFFF in SHORTAGE_STATUSES for record in self.calls)
+        told = start + ((call.mapped or 0) >> PAGE_SHIFT)  # limbo by now: met by nobody else
+        meets = book.pages.meets(told, end) or book.aside.meets(start, end) or self._met_before(book, start, told)
+        if self.refusals() or short or meets or ("advertised-is-true", "aperture") in self.muted:
+            return
+        text = f"{book.name}: a map of {_count(end - start)} at {call.iova:#x} answers -{ERRNO_NAMES.get(-call.ret, -call.ret)}"
+        self.fail("legal-requests-work", "map", f"{text}, though nothing is refused", *self._shape(call))
+
+    def _met_before(self, book: DomainBook, start: int, told: int) -> bool:
+        """Whether the part that a failed map says to have mapped is not all of that map's own extent."""
+        return any(run.tag >> 3 != book.next_extent for run in book.pages.slice(start, told))
 
     def judge_unmap(self, call: UnmapCall) -> None:
         """U1 to U6, U10 to U12 at the driver call."""
@@ -366,6 +387,7 @@ class PageJudge(Bench):
         prot = call.prot
         usual = HV_MAP_GPA_READABLE | HV_MAP_GPA_WRITABLE if prot & IOMMU_WRITE else HV_MAP_GPA_READABLE
         strict_read = not prot & IOMMU_READ and self.hypervisor.policies.flags_not_readable == "accepted"
+        strict_read = strict_read and not self.refusals("MAP_DEVICE_GPA_PAGES")  # a refusal cannot be told from "not possible"
         first = call.iova >> PAGE_SHIFT
         for run in runs:
             if (run.tag & 3 == usual and not strict_read) or not first <= run.start < first + (call.size >> PAGE_SHIFT):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hvmodel.callers.books import DeviceBook, DomainBook
 from hvmodel.callers.watch import AttachCall
 from hvmodel.hypervisor import abi
+from hvmodel.hypervisor.abi import SHORTAGE_STATUSES
 from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, NOWHERE, Place
 from hvmodel.kernel.iommu import EINVAL, ENOMEM, ERRNO_NAMES, Device, IommuDomain
 from hvmodel.properties.verdicts import Bench, HypercallRecord, kind_of, target_of
@@ -91,6 +92,21 @@ class PlaceJudge(Bench):
                 )
         if ret:
             self._judge_errno(call)
+            self._judge_refused_attach(call)
+
+    def _judge_refused_attach(self, call: AttachCall) -> None:
+        """An attach fails only if something was refused, memory is short, or the guest is gone. The static ones have a property of
+        their own; a device that the hypervisor owns, or that an earlier kernel left with a guest, cannot be moved by anybody."""
+        device, new = call.device, call.new
+        short = any(record.status & 0xFFFF in SHORTAGE_STATUSES for record in self.calls)
+        stuck = call.old is None and call.before.kind == "guest" and self.hypervisor.policies.domain_from_guest != "move"
+        owned = self.hypervisor.devices[self.core.books.devices[device.number].key].owned
+        if new.kind not in ("device", "direct") or self.refusals() or short or stuck or owned or self._guest_ended(new):
+            return
+        self.judged["legal-requests-work"] += 1
+        name = ERRNO_NAMES.get(-call.ret, str(-call.ret))
+        text = f"{device.name}: attaching {new.name} answers -{name}, though nothing is refused"
+        self.fail("legal-requests-work", f"attach {new.kind}", text, "attach", new.kind, kind_of(call.before))
 
     def _judge_place(self, call: AttachCall, place: Place) -> None:
         device = call.device

@@ -11,9 +11,9 @@ _GUEST_MOVES = ("ATTACH_DEVICE", "DETACH_DEVICE")
 _MEMORY = ("DEPOSIT_MEMORY", ALLOC_PAGES)
 
 SITES: dict[str, tuple[str, ...]] = {
-    "boot": ("ATTACH_DEVICE_DOMAIN", SYSFS_ADD, REGISTER),
-    "kexec": ("ATTACH_DEVICE_DOMAIN", SYSFS_ADD, REGISTER),
-    "probe": ("ATTACH_DEVICE_DOMAIN",),
+    "boot": ("ATTACH_DEVICE_DOMAIN", SYSFS_ADD, REGISTER, KZALLOC),
+    "kexec": ("ATTACH_DEVICE_DOMAIN", SYSFS_ADD, REGISTER, KZALLOC),
+    "probe": ("ATTACH_DEVICE_DOMAIN", "ATTACH_DEVICE_DOMAIN", KZALLOC),
     "alloc": ("CREATE_DEVICE_DOMAIN", KZALLOC),
     "claim": (*_MOVES, "CREATE_DEVICE_DOMAIN", KZALLOC),
     "attach": _MOVES,
@@ -33,6 +33,8 @@ SITES: dict[str, tuple[str, ...]] = {
 
 SHORTAGES = (0x0B, 0x0B, 0x73, 0x75, 0x83)
 ANSWERS = (0x71, 0x08, 0x06, 0x05, 0x58, 0x78)
+LONG = 507
+"""Pages that one hypercall can name at most (the list in a 4096-byte input page); more of them take several calls."""
 DONE = (0, 0, 1, 3, 16, 20, 100, 255)
 
 
@@ -68,6 +70,8 @@ def _one(choose: Chooser, operation: Operation, site: str) -> Fault:
             done = min(operation.pages - 1, 4095)
         if isinstance(operation, MapScattered):
             nth = 1 + choose.below(operation.runs)
+        elif isinstance(operation, Map | Unmap) and operation.pages > LONG and choose.below(2):
+            nth = 1 + choose.below(operation.pages // LONG + 1)  # somewhere in a long sequence of calls
     roll = choose.below(20)
     times: int | None = 1
     if roll >= (15 if status in SHORTAGES else 18):

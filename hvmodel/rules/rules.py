@@ -376,7 +376,8 @@ def driver_map(scene: Scene, choose: Chooser) -> ops.Operation | None:
     book = _domain(scene, choose)
     if book is None:
         return None
-    iova = values.fresh_iova(choose, book, 1)
+    run = values.existing_run(choose, book) if choose.below(2) else None
+    iova = values.fresh_iova(choose, book, 1) if run is None else values.near(choose, run) << 12
     pgsize, pgcount = choose.pick(((4096, 0), (4096, 1), (4096, 2), (2048, 1), (1 << 20, 0), (4096, 1 << 52), (1 << 63, 2)))
     return ops.DriverMap(book.handle, iova, values.physical(choose, iova), pgsize, pgcount, mapped=choose.below(2) == 0)
 

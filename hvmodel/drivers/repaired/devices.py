@@ -68,8 +68,8 @@ class Devices(Hypercalls):
         for other in [*self.hv_iommu_aliases(hvdev), hvdev]:
             if other.domain is not None or other is hvdev:
                 self.hv_iommu_set_domain(other, hvdom)
-                other.logical, other.by_alias = logical, other is not hvdev
-            if other.released and (other is not hvdev or hvdom is None or self.hv_special_domain(hvdom)):
+                other.logical, other.by_alias, other.adrift = logical, other is not hvdev, hvdom is None
+            if other.released and (other is not hvdev or (hvdom is not None and self.hv_special_domain(hvdom))):
                 self.hv_iommu_forget(other)
 
     def hv_iommu_note_alias(self, hvdev: HvDevice, hvdom: HvDomain) -> None:
@@ -80,11 +80,11 @@ class Devices(Hypercalls):
         hvdev.by_alias = False
 
     def hv_iommu_lose(self, hvdev: HvDevice, shared: bool) -> None:
-        """Linux is done with the function. The object stays only if the device may still be in a domain that can be freed."""
+        """Linux is done with the function. The object stays if the device could not be parked, so that it is tried again."""
         last = hvdev.domain
         self.hv_iommu_set_domain(hvdev, None)
         hvdev.released, hvdev.domain = True, last
-        if shared or last is None or self.hv_special_domain(last):
+        if shared or (not hvdev.adrift if last is None else self.hv_special_domain(last)):
             self.hv_iommu_forget(hvdev)
 
     def hv_iommu_forget(self, hvdev: HvDevice) -> None:
@@ -196,8 +196,8 @@ class Devices(Hypercalls):
     def hv_iommu_release_device(self, dev: Device) -> None:
         """The op: the device ends in the blocking domain, unless another function behind its id still works. (D64, D65)
 
-        If the hypervisor refuses for ever, the object stays and names the domain that the device may still be in, so that
-        domain is not deleted before the device is out of it.
+        If the hypervisor refuses for ever, the object stays and names the domain that the device may still be in, so that this
+        is not deleted before the device is out of it; whenever a domain is made or freed, it is tried again.
         """
         hvdev: HvDevice = self.kernel.dev_iommu_priv_get(dev)
         shared = any(not other.released and other.domain is not None for other in self.hv_iommu_aliases(hvdev))

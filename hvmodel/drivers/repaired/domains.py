@@ -111,10 +111,11 @@ class Domains(Devices, Mappings):
 
     # --- after the end ------------------------------------------------------------------------------------------------------
 
-    def hv_iommu_evict(self, hvdom: HvDomain, deposits: Deposits) -> bool:
-        """Block the devices that are still in a domain; returns whether none is left. (D59)"""
+    def hv_iommu_evict(self, hvdom: HvDomain | None, deposits: Deposits) -> bool:
+        """Block the devices that are still in a domain, or (None) the released ones that are adrift; returns whether none is left.
+        (D59)"""
         for hvdev in self.hv_devs[:]:
-            if hvdev in self.hv_devs and hvdev.domain is hvdom:
+            if hvdev in self.hv_devs and hvdev.domain is hvdom and (hvdom is not None or (hvdev.released and hvdev.adrift)):
                 self.hv_iommu_move(hvdev, self.hv_blocked_dom, HV_STATIC_TRIES, deposits)
                 if hvdev in self.hv_devs and hvdev.domain is hvdom:
                     return False
@@ -138,7 +139,8 @@ class Domains(Devices, Mappings):
         return True
 
     def hv_iommu_bury_dead(self, deposits: Deposits) -> None:
-        """Try the newest dead domain first, then the others, until the hypervisor refuses one."""
+        """Try the newest dead domain first, then the others, until the hypervisor refuses one; and park what has no place."""
+        self.hv_iommu_evict(None, deposits)
         for hvdom in reversed(self.hv_dead_doms[:]):
             if not self.hv_iommu_bury(hvdom, deposits):
                 break

@@ -142,12 +142,12 @@ class Repaired(Domains):
         kernel = self.kernel
         if not dev.is_pci or self.hv_iommu_skipped(dev):
             return -ENODEV
-        hvdev = kernel.kzalloc(HvDevice, GFP_KERNEL)
-        if hvdev is None:
-            return -ENOMEM
         for other in self.hv_devs[:]:
             if other.pdev is dev and not other.released:  # it vanished without a word, and is back
                 self.hv_iommu_lose(other, shared=False)
+        hvdev = kernel.kzalloc(HvDevice, GFP_KERNEL)
+        if hvdev is None:
+            return -ENOMEM
         hvdev.pdev = dev
         self.hv_devs.append(hvdev)
         kernel.dev_iommu_priv_set(dev, hvdev)

@@ -82,17 +82,18 @@ class HvDevice(SlabObject):
     """``struct hv_iommu_dev``, one for each probed function: what the private pointer names from probe to release, so that it need
     not be set anywhere else. (D81)
 
-    ``domain`` is where the hypervisor has the device by its last answer, None if that is not known; ``by_alias`` says that the
-    answer was for another function with the same id, ``logical`` by which id the guest knows the device if a guest has it.
+    ``domain`` is where the hypervisor has the device by its last answer, None if that is not known; ``adrift`` says that it was
+    detached and then refused everywhere, ``by_alias`` that the answer was for another function with the same id, ``logical`` by which id the guest knows the device if a guest has it.
     ``released`` is set when Linux is done with the function; such an object lives on only while the hypervisor refuses to take the
     device out of a domain.
     """
 
-    __slots__ = ("by_alias", "domain", "logical", "pdev", "released")
+    __slots__ = ("adrift", "by_alias", "domain", "logical", "pdev", "released")
     pdev: Device
 
     def __init__(self) -> None:
         self.domain: HvDomain | None = None
+        self.adrift = False
         self.by_alias = False
         self.logical = 0
         self.released = False

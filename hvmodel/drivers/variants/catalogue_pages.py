@@ -130,8 +130,10 @@ class RollbackUnit(RollsBack):
     """
 
     def hv_iommu_undo(self, immdom: IommuDomain, iova: int, size: int, pgsize: int) -> int:
-        self.hv_iommu_unmap_pages(immdom, iova, pgsize, size >> PAGE_SHIFT)
-        return 0 if not self.hv_iommu_meets(to_hv_domain(immdom), iova, max(size, SZ_4K)) else size
+        hvdom, last = to_hv_domain(immdom), iova + pgsize * (size >> PAGE_SHIFT) - 1
+        for node in [node for node in hvdom.mappings_tree if iova <= node.start <= last]:
+            self.hv_iommu_unmap_pages(immdom, node.start, SZ_4K, node.last + 1 - node.start >> PAGE_SHIFT)
+        return size if size and self.hv_iommu_meets(hvdom, iova, size) else 0
 
 
 @variant("D08-rollback-over-4095", "error path", beside="a rollback of its own")
