@@ -7,7 +7,7 @@ DRIVER ?= posted-v0
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help hunt test replay bench fuzz coverage lint clean
+.PHONY: help hunt soak test replay bench fuzz coverage lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb text; do printf '%-14s %s\n' "$$verb" "$$text"; done
@@ -20,6 +20,9 @@ $(STAMP): pyproject.toml
 
 hunt: $(STAMP) ## search the posted driver (DRIVER=...) for findings; traces go to findings/DRIVER/
 	@$(BIN)/hvmodel hunt --driver $(DRIVER) $(ARGS) || [ $$? -eq 1 ]
+
+soak: $(STAMP) ## ten million operations on the repaired driver, in which nothing may be found
+	$(BIN)/hvmodel hunt --driver repaired --operations 10000000 $(ARGS)
 
 test: $(STAMP) ## run the tests and the machines
 	$(BIN)/python -m pytest -q $(ARGS)

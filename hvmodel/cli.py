@@ -53,7 +53,8 @@ def _parser() -> _Parser:
         "--profile", default="all", help=f"hypervisor profile: all (half of the budget for default) or {', '.join(PROFILE_NAMES)}"
     )
     hunt.add_argument("--level", default="all", choices=(*LEVELS, "all"), help="how far callers go (default: all)")
-    hunt.add_argument("--budget", type=_number(0.1, 1e7, whole=False), default=90.0, help="seconds (default: 90)")
+    hunt.add_argument("--budget", type=_number(0.1, 1e7, whole=False), help="seconds (default: 90, with --operations no end)")
+    hunt.add_argument("--operations", type=_number(1, 1e15), default=0, help="stop after this many operations")
     hunt.add_argument("--seed", type=_number(0, 1 << 64), default=0, help="number that decides the operations (default: 0)")
     hunt.add_argument("--jobs", type=_number(1, 1024), default=0, help="processes (default: one per core)")
     hunt.add_argument("--out", type=Path, help="where traces go, instead of an earlier hunt's (default: findings/DRIVER)")
@@ -115,11 +116,12 @@ def _hunt(args: argparse.Namespace, console: Console) -> int:
         driver=args.driver,
         profiles=list(PROFILE_NAMES) if args.profile == "all" else [args.profile],
         levels=list(range(len(LEVELS))) if args.level == "all" else [LEVELS.index(args.level)],
-        budget=args.budget,
+        budget=args.budget or (1e7 if args.operations else 90.0),
+        operations=args.operations,
         seed=args.seed,
         jobs=args.jobs,
     )
-    report = hunt(options, progress_printer(args.budget))
+    report = hunt(options, progress_printer(options.budget, options.operations))
     old = len(written(args.out))
     if old:
         print(f"replacing {old} traces of an earlier hunt in {args.out}", file=sys.stderr)

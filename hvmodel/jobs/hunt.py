@@ -41,12 +41,14 @@ STEPS = 200
 
 @dataclass(slots=True)
 class Options:
-    """What to hunt. ``budget`` is in seconds; ``profiles`` and ``levels`` are what to search, the first profile gets half."""
+    """What to hunt. ``budget`` is in seconds, ``operations`` is how many to do at least (0: as many as the budget allows);
+    ``profiles`` and ``levels`` are what to search, the first profile gets half."""
 
     driver: str = "posted-v0"
     profiles: list[str] = field(default_factory=lambda: list(PROFILE_NAMES))
     levels: list[int] = field(default_factory=lambda: list(range(len(LEVELS))))
     budget: float = 90.0
+    operations: int = 0
     seed: int = 0
     jobs: int = 0
 
@@ -308,7 +310,8 @@ def _work(options: Options, job: int, deadline: float, channel: Any) -> None:
             channel.put(("progress", job, current.tally.operations, len(current.findings)))
 
     try:
-        hunter.search(lambda: time.monotonic() >= deadline, progress)
+        share = options.operations / (options.jobs or os.cpu_count() or 1) or float("inf")
+        hunter.search(lambda: time.monotonic() >= deadline or hunter.tally.operations >= share, progress)
         channel.put(("done", job, hunter.tally, list(hunter.findings.values())))
     except KeyboardInterrupt:
         channel.put(("done", job, hunter.tally, list(hunter.findings.values())))

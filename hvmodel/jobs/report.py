@@ -31,8 +31,9 @@ NARROW = 118
 """Below this many columns a row of the table becomes a few lines."""
 
 
-def progress_printer(budget: float) -> Callable[[int, int, float], None]:
-    """Shows where the hunt is: one line that renews itself on a terminal, a line every ten seconds elsewhere. On stderr."""
+def progress_printer(budget: float, wanted: int = 0) -> Callable[[int, int, float], None]:
+    """Shows where the hunt is: one line that renews itself on a terminal, a line every ten seconds elsewhere. On stderr. ``wanted``
+    is how many operations end it, if not the budget."""
     terminal = sys.stderr.isatty()
     last = time.monotonic() - (0 if terminal else 5)
 
@@ -43,6 +44,8 @@ def progress_printer(budget: float) -> Callable[[int, int, float], None]:
             return
         last = now
         left = max(budget - seconds, 0)
+        if wanted:
+            left = min(left, seconds * max(wanted - operations, 0) / max(operations, 1))
         text = f"hunting: {operations:,} operations, {findings} minimised traces, {left:.0f} s left"
         print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hvmodel.drivers.repaired.devices import Devices
 from hvmodel.drivers.repaired.mappings import Mappings
 from hvmodel.drivers.repaired.objects import (
+    HV_DEAD_AT_ONCE,
+    HV_DEAD_NODES,
     HV_ID_TAKEN,
     HV_ID_TRIES,
     HV_IOMMU_PGSIZES,
@@ -107,7 +109,7 @@ class Domains(Devices, Mappings):
         if self.hv_special_domain(hvdom):
             return
         self.hv_dead_doms.append(hvdom)
-        self.hv_iommu_bury_dead(Deposits())
+        self.hv_iommu_bury_dead(Deposits(), hvdom)
 
     # --- after the end ------------------------------------------------------------------------------------------------------
 
@@ -121,14 +123,14 @@ class Domains(Devices, Mappings):
                     return False
         return True
 
-    def hv_iommu_bury(self, hvdom: HvDomain, deposits: Deposits) -> bool:
+    def hv_iommu_bury(self, hvdom: HvDomain, deposits: Deposits, nodes: int) -> bool:
         """Delete a domain that the core has freed; returns whether it is gone for good. Mappings that are left are legal: they go
         with the domain, or before it if the hypervisor wants that. (D32)"""
         if not self.hv_iommu_evict(hvdom, deposits):
             return False
         if not hvdom.attached_dom:
             status = self.hv_iommu_delete_hyp_devdom(hvdom)
-            if status == HV_STATUS_OBJECT_IN_USE and self.hv_iommu_unmap_all(hvdom):
+            if status == HV_STATUS_OBJECT_IN_USE and self.hv_iommu_unmap_all(hvdom, nodes):
                 status = self.hv_iommu_delete_hyp_devdom(hvdom)
             if status:
                 self.kernel.hv_status_err(status, "hv_iommu_bury", "")
@@ -138,10 +140,12 @@ class Domains(Devices, Mappings):
         self.kernel.kfree(hvdom)
         return True
 
-    def hv_iommu_bury_dead(self, deposits: Deposits) -> None:
-        """Try the newest dead domain first, then the others, until the hypervisor refuses one; and park what has no place."""
-        self.hv_iommu_evict(None, deposits)
-        for hvdom in reversed(self.hv_dead_doms[:]):
-            if not self.hv_iommu_bury(hvdom, deposits):
+    def hv_iommu_bury_dead(self, deposits: Deposits, freed: HvDomain | None = None) -> None:
+        """Try the domain just ``freed`` first, then a few that were refused before, until one is refused again; and park what has
+        no place."""
+        for hvdom in self.hv_dead_doms[: -HV_DEAD_AT_ONCE - 1 : -1]:
+            nodes = len(hvdom.mappings_tree) if hvdom is freed else HV_DEAD_NODES
+            if not self.hv_iommu_bury(hvdom, deposits, nodes):
                 break
             self.hv_dead_doms.remove(hvdom)
+        self.hv_iommu_evict(None, deposits)

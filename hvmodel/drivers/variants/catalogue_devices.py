@@ -117,7 +117,7 @@ class NonatomicReplace(Repaired):
 class StalePriv(Repaired):
     """A device that could not leave goes on naming its domain after that is freed."""
 
-    def hv_iommu_bury(self, hvdom: HvDomain, _deposits: Deposits) -> bool:
+    def hv_iommu_bury(self, hvdom: HvDomain, _deposits: Deposits, _nodes: int) -> bool:
         if not hvdom.attached_dom:
             self.hv_iommu_delete_hyp_devdom(hvdom)
             self.hv_domains.remove(hvdom)
