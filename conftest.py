@@ -61,12 +61,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "chosen_driver: runs only with --driver, and then alone")
-    from hvmodel.drivers import REGISTRY
+    from hvmodel.drivers import REGISTRY, no_such_driver
     from hvmodel.rules.worlds import PROFILE_NAMES
 
     driver, profile = config.getoption("--driver"), config.getoption("--profile")
     if driver is not None and driver not in REGISTRY:
-        raise pytest.UsageError(f"--driver: no driver is called {driver!r} (known: {', '.join(REGISTRY)})")
+        raise pytest.UsageError(f"--driver: {no_such_driver(driver)}")
     if profile not in PROFILE_NAMES:
         raise pytest.UsageError(f"--profile: no profile is called {profile!r} (known: {', '.join(PROFILE_NAMES)})")
 

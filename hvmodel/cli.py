@@ -18,7 +18,7 @@ from rich.text import Text
 
 from hvmodel import __version__
 from hvmodel.callers.levels import LEVELS
-from hvmodel.drivers import REGISTRY
+from hvmodel.drivers import REGISTRY, no_such_driver
 from hvmodel.rules.worlds import PROFILE_NAMES
 
 
@@ -90,7 +90,7 @@ def _usage(text: str) -> int:
 
 
 def _known_driver(name: str) -> str | None:
-    return None if name in REGISTRY else f"no driver is called {name!r} (known: {', '.join(REGISTRY)})"
+    return None if name in REGISTRY else no_such_driver(name)
 
 
 def _hunt(args: argparse.Namespace, console: Console) -> int:

@@ -61,7 +61,7 @@ def shell(command: str, **more: str) -> subprocess.CompletedProcess[str]:
     [
         ([], "hvmodel: the following arguments are required: VERB"),
         (["hnut"], "hvmodel: argument VERB: invalid choice: 'hnut' (choose from "),
-        (["hunt", "--driver", "v9"], "hvmodel: no driver is called 'v9' (known: posted-v0"),
+        (["hunt", "--driver", "v9"], "hvmodel: no driver is called 'v9' (see hvmodel drivers)"),
         (["hunt", "--profile", "azure"], "hvmodel: no profile is called 'azure' (known: all, default, "),
         (["hunt", "--level", "high"], "hvmodel hunt: argument --level: invalid choice: 'high'"),
         (["hunt", "--budget", "soon"], "hvmodel hunt: argument --budget: 'soon' is no number"),
@@ -176,7 +176,7 @@ def test_replay_of_what_is_no_trace(tmp_path: Path, fails: Path, capsys: pytest.
         assert (out + err).count("\n") == 1
     assert status(["replay", str(fails), "--driver", "v9"]) == 2
     out, err = capsys.readouterr()
-    assert (out + err).startswith("hvmodel replay: no driver is called 'v9' (known: ")
+    assert (out + err).startswith("hvmodel replay: no driver is called 'v9' (")
     assert (out + err).count("\n") == 1
 
 

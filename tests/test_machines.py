@@ -1,7 +1,7 @@
 """The machines, run as tests.
 
-Until a repaired driver exists they drive the driver as posted and *must find*: each row names the property that a machine must
-see fail. With ``--driver NAME`` they drive that driver instead, and whatever they find fails the test.
+On the repaired driver they must find nothing; on the driver as posted they must find: each row names the property that a machine
+must see fail. With ``--driver NAME`` they drive that driver instead, and whatever they find fails the test.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from hvmodel.callers.levels import CONTRACT, KERNEL
+from hvmodel.callers.levels import LEVELS
+from hvmodel.hypervisor.policies import PROFILES
 from machines import MACHINES, drive
 
 MUST_FIND = [
@@ -51,9 +52,18 @@ def test_machine_finds(name: str, wanted: str, tmp_path: Path) -> None:
     assert (tmp_path / f"{wanted}.json").exists()
 
 
+@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_machine_passes(name: str, profile: str) -> None:
+    """The repaired driver breaks no property under any profile."""
+    finding = drive(MACHINES[name], driver="repaired", profile=profile)
+    if finding is not None:
+        pytest.fail(finding.trace, pytrace=False)
+
+
 @pytest.mark.chosen_driver
 @pytest.mark.parametrize("name", MACHINES)
-@pytest.mark.parametrize("level", [KERNEL, CONTRACT, 2])
+@pytest.mark.parametrize("level", range(len(LEVELS)))
 def test_machine_on_chosen_driver(name: str, level: int, request: pytest.FixtureRequest) -> None:
     """A driver chosen with ``--driver`` breaks no property at any level of caller."""
     driver = request.config.getoption("--driver")

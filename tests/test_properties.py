@@ -23,7 +23,7 @@ from hvmodel.drivers.posted_v0 import PostedV0
 from hvmodel.faults import KZALLOC, Fault
 from hvmodel.hypervisor import abi
 from hvmodel.hypervisor.policies import Policies
-from hvmodel.kernel.iommu import Device
+from hvmodel.kernel.iommu import EIO, Device
 from hvmodel.properties.catalogue import PROPERTIES, SEVERITIES
 from hvmodel.properties.judge import Judge
 from hvmodel.world import Outcome
@@ -39,6 +39,15 @@ def refused(site: str, status: int = 0x71, done: int = 0, nth: int = 1, times: i
 
 
 # --- honest drivers with one thing broken ------------------------------------------------------------------------------
+
+
+class RefusesAll(ExactToy):
+    """Answers every map with an error, and does nothing else wrong."""
+
+    name = "refuses-all"
+
+    def map_pages(self, *_request: object) -> int:
+        return -EIO
 
 
 class WrongDomain(ExactToy):
@@ -136,6 +145,7 @@ CASES: dict[str, Case] = {
         (ALLOC, ops.Map(1, 2 * MIB, 0x40200000, 16), ops.Map(1, MIB, 0x50000000, 256, faults=refused(MAP, done=3)))
     ),
     "shortage-is-survivable": Case((ALLOC, ops.Map(1, 0, 0x40000000, 16, faults=refused(MAP, 0x0B)))),
+    "legal-requests-work": Case((ALLOC, ops.Map(1, 0, 0x40000000, 2)), RefusesAll),
     "every-call-ends": Case((*GUEST, ops.Attach(1, 0, 1, faults=refused("ATTACH_DEVICE", 0x0B, times=None)))),
     "allocation-recovers": Case((ALLOC, ops.Alloc(2)), config=Configuration(left_domains=(1,))),
     "options-are-honoured": Case((), config=Configuration(skip="(0:0:1.0)")),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hvmodel.drivers import REGISTRY
+from hvmodel.drivers import REGISTRY, no_such_driver
 from hvmodel.traces.format import TraceError, read
 from hvmodel.traces.story import judged, tell
 
@@ -19,7 +19,7 @@ def test_replay(replayed_trace: str, request: pytest.FixtureRequest) -> None:
         pytest.fail(str(error), pytrace=False)
     driver = request.config.getoption("--driver") or trace.driver
     if driver not in REGISTRY:
-        pytest.fail(f"{replayed_trace}: no driver is called {driver!r} (known: {', '.join(REGISTRY)})", pytrace=False)
+        pytest.fail(f"{replayed_trace}: {no_such_driver(driver)}", pytrace=False)
     steps, _world = tell(trace, driver)
     story = "\n".join(f"{step.number}. {step.headline}" for step in steps)
     if trace.property is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from hvmodel.drivers.interface import Driver, DriverEntry
 from hvmodel.drivers.posted_v0 import PostedV0
 from hvmodel.drivers.repaired import Repaired
@@ -21,4 +23,10 @@ register(PostedV0)
 for _variant in VARIANTS.values():
     register(_variant)
 
-__all__ = ["REGISTRY", "Driver", "DriverEntry", "register"]
+def no_such_driver(name: str) -> str:
+    """What to say about a name that no driver has."""
+    near = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5)
+    return f"no driver is called {name!r} ({'did you mean ' + ' or '.join(near) if near else 'see hvmodel drivers'})"
+
+
+__all__ = ["REGISTRY", "Driver", "DriverEntry", "no_such_driver", "register"]

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hvmodel.configuration import Configuration
-from hvmodel.drivers import REGISTRY
+from hvmodel.drivers import REGISTRY, no_such_driver
 from hvmodel.hypervisor.policies import describe as describe_policy
 from hvmodel.hypervisor.policies import differences
 from hvmodel.operations import Boot, Kexec
@@ -27,7 +27,7 @@ def replay_file(path: Path, driver: str | None, judge_all: bool, console: Consol
         return 2
     chosen = driver or trace.driver
     if chosen not in REGISTRY:
-        console.print(Text(f"hvmodel replay: no driver is called {chosen!r} (known: {', '.join(REGISTRY)})"), soft_wrap=True)
+        console.print(Text(f"hvmodel replay: {no_such_driver(chosen)}"), soft_wrap=True)
         return 2
     return replay(trace, chosen, judge_all, console)
 
