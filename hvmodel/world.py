@@ -15,7 +15,7 @@ from hvmodel.callers.core import IommuCore, Refused
 from hvmodel.callers.levels import level_of
 from hvmodel.callers.recovery import recover
 from hvmodel.configuration import Configuration
-from hvmodel.drivers import REGISTRY
+from hvmodel.drivers import REGISTRY, DriverEntry
 from hvmodel.faults import Fault, FaultPlan
 from hvmodel.hypervisor import Device as HvDevice
 from hvmodel.hypervisor import Hypervisor, Refusal, abi
@@ -54,11 +54,12 @@ NOT_APPLIED = Outcome(False)
 
 
 class World:
-    """One run of one driver. ``driver`` is a name of ``hvmodel.drivers.REGISTRY``; raises KeyError for an unknown one."""
+    """One run of one driver. ``driver`` is a name of ``hvmodel.drivers.REGISTRY`` or an entry that is not in it; raises KeyError
+    for an unknown name."""
 
-    def __init__(self, config: Configuration, driver: str = "posted-v0") -> None:
+    def __init__(self, config: Configuration, driver: str | DriverEntry = "posted-v0") -> None:
         self.config = config
-        self.driver_entry = REGISTRY[driver]
+        self.driver_entry = REGISTRY[driver] if isinstance(driver, str) else driver
         self.faults = FaultPlan()
         self.judge = Judge()
         self.judge.refusals = self.faults.refusals

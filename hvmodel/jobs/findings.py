@@ -46,7 +46,8 @@ def key_of(mark: Mark, sites: frozenset[str], beyond: bool, l1vh: bool) -> Key:
 
 @dataclass(slots=True)
 class Finding:
-    """One finding. ``group`` numbers findings that come from one cause; ``trace`` is its file."""
+    """One finding. ``group`` numbers findings that come from one cause; ``trace`` is its file, ``defects`` are the known defects that
+    it is an instance of (``naming.py``)."""
 
     minimised: Minimised
     driver: str
@@ -54,6 +55,7 @@ class Finding:
     seed: str
     group: int = 0
     trace: str = ""
+    defects: tuple[str, ...] = ()
 
     @property
     def property_id(self) -> str:
@@ -145,6 +147,7 @@ class Finding:
             "gear": self.gear,
             "trace": self.trace,
             "group": self.group,
+            "defects": list(self.defects),
         }
 
 
@@ -158,6 +161,11 @@ class Group:
     def best(self) -> Finding:
         """The one to show."""
         return self.findings[0]
+
+    @property
+    def defects(self) -> tuple[str, ...]:
+        """The known defects that its best trace shows, or, if that has none, any of its traces."""
+        return self.best.defects or tuple(dict.fromkeys(name for finding in self.findings for name in finding.defects))
 
     @property
     def also(self) -> list[str]:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from hvmodel.jobs.findings import Finding, Group
 from hvmodel.jobs.hunt import Report
+from hvmodel.jobs.naming import short
 from hvmodel.properties.catalogue import SEVERITIES
 
 STYLES = {
@@ -127,6 +128,8 @@ def _happened(item: Group) -> Text:
     best = item.best
     text = Text(best.minimised.violation.detail)
     text.append(f"\n{_where(best)}", style="dim")
+    if item.defects:
+        text.append(f"\nknown: {short(item.defects)}", style="dim")
     if best.assumptions:
         text.append(f"\nassumes {'; '.join(best.assumptions)}", style="italic")
     if item.also:

@@ -143,9 +143,11 @@ class Domains(Devices, Mappings):
     def hv_iommu_bury_dead(self, deposits: Deposits, freed: HvDomain | None = None) -> None:
         """Try the domain just ``freed`` first, then a few that were refused before, until one is refused again; and park what has
         no place."""
+        nodes = HV_DEAD_NODES
         for hvdom in self.hv_dead_doms[: -HV_DEAD_AT_ONCE - 1 : -1]:
-            nodes = len(hvdom.mappings_tree) if hvdom is freed else HV_DEAD_NODES
-            if not self.hv_iommu_bury(hvdom, deposits, nodes):
+            left = len(hvdom.mappings_tree)
+            if not self.hv_iommu_bury(hvdom, deposits, left if hvdom is freed else nodes):
                 break
             self.hv_dead_doms.remove(hvdom)
+            nodes -= 0 if hvdom is freed else left
         self.hv_iommu_evict(None, deposits)

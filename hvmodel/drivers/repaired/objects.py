@@ -31,9 +31,9 @@ for each 256 pages. (D11)"""
 HV_ID_TRIES = 8
 """Ids that one allocation tries; the next one goes on behind them."""
 
-HV_DEAD_AT_ONCE = 4
-HV_DEAD_NODES = 8
-"""How many domains that could not be deleted one call tries again, and how many mappings of each it unmaps for that."""
+HV_DEAD_AT_ONCE = 24
+HV_DEAD_NODES = 16
+"""How many domains that could not be deleted one call tries again, and how many mappings it unmaps for that."""
 
 HV_STATIC_TRIES = 3
 """How often a move that must not fail is tried. (D61)"""

@@ -3,7 +3,7 @@
 Catalogue variants (D..) put one defect of the posted revisions back; own ones (O..) are mistakes that a careful author could make.
 """
 
-from hvmodel.drivers.variants import catalogue_devices, catalogue_domains, catalogue_pages
+from hvmodel.drivers.variants import catalogue_devices, catalogue_domains, catalogue_pages, found
 from hvmodel.drivers.variants.registry import KINDS, VARIANTS, variant
 
-__all__ = ["KINDS", "VARIANTS", "catalogue_devices", "catalogue_domains", "catalogue_pages", "variant"]
+__all__ = ["KINDS", "VARIANTS", "catalogue_devices", "catalogue_domains", "catalogue_pages", "found", "variant"]

@@ -25,11 +25,19 @@ class NoDepositElsewhere(Repaired):
 class DetachCount(Repaired):
     """The count goes down although the device could not be detached."""
 
-    def hv_iommu_leave(self, hvdev: HvDevice, where: HvDomain | None, deposits: Deposits) -> bool:
-        left = super().hv_iommu_leave(hvdev, where, deposits)
-        if not left and where is not None:
-            where.num_attchd = where.num_attchd - 1 & U32
-        return left
+    def uncount(self, status: int, hvdevs: list[HvDevice]) -> int:
+        for hvdev in hvdevs:
+            if status and hvdev.domain is not None:
+                hvdev.domain.num_attchd = hvdev.domain.num_attchd - 1 & U32
+        return status
+
+    def hv_iommu_det_dev_from_dom(self, pdev: Device) -> int:
+        status = super().hv_iommu_det_dev_from_dom(pdev)
+        return self.uncount(status, [hvdev for hvdev in self.hv_devs if hvdev.pdev is pdev])
+
+    def hv_iommu_det_dev_from_guest(self, hvdom: HvDomain, logical: int) -> int:
+        status = super().hv_iommu_det_dev_from_guest(hvdom, logical)
+        return self.uncount(status, [hvdev for hvdev in self.hv_devs if hvdev.domain is hvdom and hvdev.logical == logical])
 
 
 @variant("D51-restore-no-count", "count")
@@ -165,12 +173,19 @@ class ReleaseNotParked(Repaired):
 
 @variant("D65-l1vh-release", "lifetime")
 class L1vhRelease(Repaired):
-    """On an L1VH release detaches from a device domain, which an L1VH does not have."""
+    """On an L1VH release detaches from a device domain, which an L1VH does not have, and counts down what never went up."""
+
+    l1vh_count = 0
 
     def hv_iommu_release_device(self, dev: Device) -> None:
         if self.kernel.l1vh:
             self.hv_iommu_det_dev_from_dom(dev)
+            self.l1vh_count = self.l1vh_count - 1 & U32
         super().hv_iommu_release_device(dev)
+
+    def attach_count(self, domain: IommuDomain) -> int:
+        identity = to_hv_domain(domain) is self.hv_def_identity_dom
+        return self.l1vh_count if self.kernel.l1vh and identity else super().attach_count(domain)
 
 
 @variant("D66-l1vh-special-noop", "stale state")
@@ -184,12 +199,16 @@ class L1vhSpecialNoop(Repaired):
 
 @variant("D81-priv-set-contract", "context")
 class PrivSetContract(Repaired):
-    """The private pointer is set in attach, where the core does not hold its lock."""
+    """The private pointer is set in attach and release, where the core does not hold its lock."""
 
     def hv_iommu_attach_dev(self, immdom: IommuDomain, dev: Device, old: IommuDomain | None) -> int:
         ret = super().hv_iommu_attach_dev(immdom, dev, old)
         self.kernel.dev_iommu_priv_set(dev, self.kernel.dev_iommu_priv_get(dev))
         return ret
+
+    def hv_iommu_release_device(self, dev: Device) -> None:
+        super().hv_iommu_release_device(dev)
+        self.kernel.dev_iommu_priv_set(dev, None)
 
 
 @variant("D84-pci-id-zero", "encoding")

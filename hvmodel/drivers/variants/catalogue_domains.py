@@ -5,16 +5,31 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hvmodel.drivers.repaired import Repaired
-from hvmodel.drivers.repaired.objects import Deposits, HvDomain, aperture
+from hvmodel.drivers.repaired.objects import Deposits, HvDomain, aperture, to_hv_domain
 from hvmodel.drivers.variants.registry import variant
-from hvmodel.hypervisor.abi import HV_DEVICE_DOMAIN_ID_S2_DEFAULT, HV_STATUS_SUCCESS, U32
+from hvmodel.hypervisor.abi import HV_DEVICE_DOMAIN_ID_S2_DEFAULT, HV_STATUS_OPERATION_DENIED, HV_STATUS_SUCCESS, U32
 from hvmodel.kernel.iommu import ENODEV, ENOMEM, Device, IommuDomain, IommuOps
 from hvmodel.kernel.sscanf import sscanf
 
 
 @variant("D56-free-current-thread", "lifetime")
 class FreeCurrentThread(Repaired):
-    """Whether a domain is deleted depends on who frees it: a thread of a VMM does not."""
+    """Whether a domain is deleted depends on who frees it: a thread of a VMM does not, any other does.
+
+    So a domain of the hypervisor can stay, and a direct-attach domain, whose id the hypervisor never heard of, is deleted.
+    """
+
+    def hv_iommu_domain_alloc_paging(self, dev: Device) -> IommuDomain | int:
+        domain = super().hv_iommu_domain_alloc_paging(dev)
+        if isinstance(domain, IommuDomain) and to_hv_domain(domain).attached_dom:
+            self.hv_iommu_new_id(to_hv_domain(domain))
+        return domain
+
+    def hv_iommu_domain_free(self, immdom: IommuDomain) -> None:
+        hvdom = to_hv_domain(immdom)
+        if not self.hv_special_domain(hvdom) and hvdom.attached_dom and not self.hv_iommu_get_curr_partid():
+            super().hv_iommu_delete_hyp_devdom(hvdom)
+        super().hv_iommu_domain_free(immdom)
 
     def hv_iommu_delete_hyp_devdom(self, hvdom: HvDomain) -> int:
         return HV_STATUS_SUCCESS if self.hv_iommu_get_curr_partid() else super().hv_iommu_delete_hyp_devdom(hvdom)
@@ -61,13 +76,25 @@ class IdDecrement(Repaired):
 
 @variant("D73-id-wrap", "range arithmetic")
 class IdWrap(Repaired):
-    """At the end of the 32 bits the null domain's id is handed out, and after it ids that are in use."""
+    """At the end of the 32 bits the null domain's id is handed out, then 0 is refused, then ids are that live domains have.
 
-    def hv_iommu_new_id(self, hvdom: HvDomain) -> None:
-        self.unique_id = self.unique_id + 1 & U32
-        if self.unique_id == HV_DEVICE_DOMAIN_ID_S2_DEFAULT:
-            self.unique_id = 1
-        hvdom.domid_num = self.unique_id
+    A direct-attach domain gets an id, too; there the hypervisor is not asked, and nobody refuses it.
+    """
+
+    def hv_iommu_create(self, hvdom: HvDomain, deposits: Deposits) -> int:
+        hvdom.domid_num = self.unique_id = self.unique_id + 1 & U32
+        if hvdom.domid_num == HV_DEVICE_DOMAIN_ID_S2_DEFAULT:
+            return HV_STATUS_OPERATION_DENIED
+        return self.hv_iommu_create_hyp_devdom(hvdom, deposits)
+
+    def hv_iommu_domain_alloc_paging(self, dev: Device) -> IommuDomain | int:
+        domain = super().hv_iommu_domain_alloc_paging(dev)
+        if isinstance(domain, IommuDomain) and to_hv_domain(domain).attached_dom:
+            to_hv_domain(domain).domid_num = self.unique_id = self.unique_id + 1 & U32
+        return domain
+
+    def domain_id(self, domain: IommuDomain) -> int | None:
+        return to_hv_domain(domain).domid_num
 
 
 @variant("D79-null-for-all-errors", "error path")

@@ -1,0 +1,114 @@
+"""Which known defect a finding is an instance of: the variants whose one defect fails the finding's trace in the same property."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from typing import Any
+
+from hvmodel.drivers import REGISTRY, DriverEntry
+from hvmodel.drivers.variants import VARIANTS
+from hvmodel.faults import Fault
+from hvmodel.jobs.findings import Finding, Group
+from hvmodel.operations import Operation
+from hvmodel.world import World
+
+COMPANIONS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("repaired+D68",),
+    ("repaired+D58",),
+    ("repaired+D58", "repaired+D68"),
+    ("repaired+D55", "repaired+D68"),
+    ("repaired+D01",),
+)
+"""What a variant is held against a trace together with. A trace of the posted driver mostly begins with what that does in every
+run: it offers no blocking domain, so the core makes one up; it detaches before it attaches; it takes devices from the guest of
+the running thread; its larger maps fail. Alone comes first."""
+
+SHOWN = 3
+"""How many findings of one cause are named, the best first."""
+
+
+def steadfast(operations: list[Operation]) -> list[Operation]:
+    """The same operations with every fault at the first place that it can be, for three answers at least.
+
+    A driver that tries again, or goes another way, meets the refusal all the same; so two drivers that ask in a different order can
+    be held against one trace.
+    """
+
+    def lasting(fault: Fault) -> Fault:
+        return replace(fault, nth=1, times=3 if fault.times == 1 else fault.times)
+
+    return [replace(operation, faults=tuple(map(lasting, operation.faults))) for operation in operations]
+
+
+@cache
+def together(names: tuple[str, ...]) -> DriverEntry:
+    """A driver with the defects of several variants; ``repaired`` if there are none."""
+    if len(names) < 2:
+        return REGISTRY[names[0] if names else "repaired"]
+    bases = list(dict.fromkeys(VARIANTS[name] for name in names))
+    made: Any = type("Together", tuple(bases), {"name": "+".join(names)})
+    return DriverEntry(made.name, "", made)
+
+
+def fails(finding: Finding, names: tuple[str, ...], operations: list[Operation]) -> bool:
+    """Whether ``repaired`` with the defects of these variants fails the finding's property when these operations are done."""
+    world = World(finding.config, together(names))
+    return any(
+        violation.property == finding.property_id for operation in operations for violation in world.apply(operation).violations
+    )
+
+
+def _attempts(finding: Finding) -> Iterator[tuple[tuple[str, ...], list[Operation]]]:
+    lasting = steadfast(finding.operations)
+    ways = [finding.operations] if lasting == finding.operations else [finding.operations, lasting]
+    yield from product(COMPANIONS, ways)
+
+
+def defects_of(finding: Finding) -> tuple[str, ...]:
+    """The defects of the variants that fail the finding's trace: alone if any does, else with the companions of
+    :data:`COMPANIONS`, and in each case with the trace's own faults if any does, else with lasting ones. A variant counts only
+    where its companions alone do not fail. O(number of variants) runs of the trace."""
+    for companions, operations in _attempts(finding):
+        if fails(finding, companions, operations):
+            continue
+        found = []
+        for name, cls in VARIANTS.items():
+            names = (name, *companions)
+            compatible = all(not issubclass(VARIANTS[other], cls) and not issubclass(cls, VARIANTS[other]) for other in companions)
+            if compatible and fails(finding, names, operations):
+                found.append(cls.defect)
+        if found:
+            return tuple(sorted(found, key=_order))
+    return ()
+
+
+def name(groups: list[Group], jobs: int) -> None:
+    """Name the best findings of each group, in ``jobs`` processes."""
+    findings = [finding for item in groups for finding in item.findings[:SHOWN]]
+    if jobs < 2 or len(findings) < 8:
+        answers = list(map(defects_of, findings))
+    else:
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
+            answers = list(pool.map(defects_of, findings, chunksize=4))
+    for finding, answer in zip(findings, answers, strict=True):
+        finding.defects = answer
+
+
+def _order(defect: str) -> tuple[str, int]:
+    """Catalogue first, then by number."""
+    number = defect.split("-", 1)[0]
+    return number[0], int(number[1:])
+
+
+def short(defects: tuple[str, ...]) -> str:
+    """Numbers only: ``D05 D16``."""
+    return " ".join(defect.split("-", 1)[0] for defect in defects)
+
+
+__all__ = ["defects_of", "name", "short"]
