@@ -24,10 +24,11 @@ COMPANIONS: tuple[tuple[str, ...], ...] = (
     ("repaired+D58", "repaired+D68"),
     ("repaired+D55", "repaired+D68"),
     ("repaired+D01",),
+    ("repaired+D20",),
 )
 """What a variant is held against a trace together with. A trace of the posted driver mostly begins with what that does in every
 run: it offers no blocking domain, so the core makes one up; it detaches before it attaches; it takes devices from the guest of
-the running thread; its larger maps fail. Alone comes first."""
+the running thread; its larger maps fail; it unmaps whole nodes. Alone comes first."""
 
 SHOWN = 3
 """How many findings of one cause are named, the best first."""
@@ -72,10 +73,12 @@ def _attempts(finding: Finding) -> Iterator[tuple[tuple[str, ...], list[Operatio
 
 def defects_of(finding: Finding) -> tuple[str, ...]:
     """The defects of the variants that fail the finding's trace: alone if any does, else with the companions of
-    :data:`COMPANIONS`, and in each case with the trace's own faults if any does, else with lasting ones. A variant counts only
-    where its companions alone do not fail. O(number of variants) runs of the trace."""
+    :data:`COMPANIONS` (or those, if they fail it between them), and in each case with the trace's own faults if any does, else with
+    lasting ones. O(number of variants) runs of the trace."""
     for companions, operations in _attempts(finding):
         if fails(finding, companions, operations):
+            if companions:
+                return tuple(VARIANTS[other].defect for other in companions)
             continue
         found = []
         for name, cls in VARIANTS.items():

@@ -213,6 +213,9 @@ class PageJudge(Bench):
         if tree is not None and tree.changes:
             for first, last in tree.changes:
                 low, high = first >> PAGE_SHIFT, (last >> PAGE_SHIFT) + 1
+                if last < first and any(node.last < node.start for node in tree):  # no search is defined in such a tree
+                    text = f"{book.name}: the tree holds a node from {first:#x} that ends at {last:#x}, before it begins"
+                    self.fail("tree-matches-hypervisor", f"{book.name} order", text, "inverted", book.kind)
                 if low < high and (low < start or high > end):
                     extra.append((low, high))
             tree.changes.clear()

@@ -379,6 +379,9 @@ def driver_map(scene: Scene, choose: Chooser) -> ops.Operation | None:
     run = values.existing_run(choose, book) if choose.below(2) else None
     iova = values.fresh_iova(choose, book, 1) if run is None else values.near(choose, run) << 12
     pgsize, pgcount = choose.pick(((4096, 0), (4096, 1), (4096, 2), (2048, 1), (1 << 20, 0), (4096, 1 << 52), (1 << 63, 2)))
+    if choose.below(4) == 3:  # across the end of the address space
+        before = choose.pick((1, 2, 256))
+        iova, pgsize, pgcount = (PAGE_END - before) << 12, 4096, before + choose.pick((1, 2, 256))
     return ops.DriverMap(book.handle, iova, values.physical(choose, iova), pgsize, pgcount, mapped=choose.below(2) == 0)
 
 

@@ -253,9 +253,11 @@ class _WholeNodes(Repaired):
     def hv_iommu_unmap_pages(self, immdom: IommuDomain, iova: int, pgsize: int, pgcount: int) -> int:
         hvdom, size = to_hv_domain(immdom), pgsize * pgcount
         node = hvdom.mappings_tree.iter_first(iova, iova)
-        if pgsize != self.page or node is None or node.start != iova or node.last < iova + size or hvdom.attached_dom:
+        if pgsize != self.page or node is None or node.start != iova or not size or iova + size > 1 << 64:
             return super().hv_iommu_unmap_pages(immdom, iova, pgsize, pgcount)
-        if self.hv_iommu_unmap_range(hvdom, iova, size >> PAGE_SHIFT) << PAGE_SHIFT < size:
+        if hvdom.mappings_tree.iter_first(iova + size - 1, iova + size - 1) is None:
+            return super().hv_iommu_unmap_pages(immdom, iova, pgsize, pgcount)
+        if not hvdom.attached_dom and self.hv_iommu_unmap_range(hvdom, iova, size >> PAGE_SHIFT) << PAGE_SHIFT < size:
             return 0
         return delete_nodes(self, hvdom, iova, size)
 
