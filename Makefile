@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DRIVER ?= posted-v0
 ARGS   ?=
+OPERATIONS ?= 10000000
 
 .DEFAULT_GOAL := help
 .PHONY: help hunt soak test replay bench fuzz coverage lint clean
@@ -21,8 +22,8 @@ $(STAMP): pyproject.toml
 hunt: $(STAMP) ## search the posted driver (DRIVER=...) for findings; traces go to findings/DRIVER/
 	@$(BIN)/hvmodel hunt --driver $(DRIVER) $(ARGS) || [ $$? -eq 1 ]
 
-soak: $(STAMP) ## ten million operations on the repaired driver, in which nothing may be found
-	$(BIN)/hvmodel hunt --driver repaired --operations 10000000 $(ARGS)
+soak: $(STAMP) ## ten million operations on each honest driver, in which nothing may be found
+	@for driver in repaired honest-splits honest-whole; do $(BIN)/hvmodel hunt --driver $$driver --operations $(OPERATIONS) $(ARGS) || exit 1; done
 
 test: $(STAMP) ## run the tests and the machines
 	$(BIN)/python -m pytest -q $(ARGS)

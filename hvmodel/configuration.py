@@ -27,7 +27,7 @@ class PciFunction:
 
     @property
     def requester(self) -> int:
-        """segment << 16 | bus << 8 | devfn of the function itself."""
+        """segment << 16 | bus << 8 | devfn of the function itself; more than an id holds if it is behind a VMD."""
         return self.segment << 16 | self.bus << 8 | self.slot << 3 | self.function
 
 
@@ -95,7 +95,7 @@ class Configuration:
                 return f"devices[{number}].alias: must name an earlier device, not {device.alias}"
             if device.alias is not None and device.group != self.devices[device.alias].group:
                 return f"devices[{number}].group: aliases share a group"
-            limits = (("segment", 0xFFFF), ("bus", 0xFF), ("slot", 0x1F), ("function", 7), ("group", 63))
+            limits = (("segment", 0xFFFFFFFF), ("bus", 0xFF), ("slot", 0x1F), ("function", 7), ("group", 63))
             for name, top in limits:
                 if not 0 <= getattr(device, name) <= top:
                     return f"devices[{number}].{name}: 0 to {top}, not {getattr(device, name)}"

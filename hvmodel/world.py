@@ -89,7 +89,7 @@ class World:
         key_of: list[int] = []
         for own, function in enumerate(config.devices):
             chosen = function if config.l1vh else config.speaks_for(own)
-            key = abi.device_id(abi.HV_DEVICE_TYPE_LOGICAL if config.l1vh else abi.HV_DEVICE_TYPE_PCI, chosen.requester)
+            key = abi.device_id(abi.HV_DEVICE_TYPE_LOGICAL if config.l1vh else abi.HV_DEVICE_TYPE_PCI, chosen.requester & abi.U32)
             key_of.append(key)
             keys.setdefault(key, HvDevice(key, owned=chosen.owned, reserved=chosen.reserved))
         hypervisor = Hypervisor(

@@ -132,6 +132,9 @@ class Books:
     """Hypervisor ids of domains that an earlier kernel left."""
     freed: set[int] = field(default_factory=set)
     """Handles that were used and are gone."""
+    left_runs: int = 0
+    """Runs of pages in domains that outlived their free: one hypercall for each is fair, some hypervisors delete empty domains only
+    (D7 of the policies)."""
     failed_allocs: int = 0
     """How many allocations in a row failed without a cause of their own."""
     failed_ids: set[int] = field(default_factory=set)

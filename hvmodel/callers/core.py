@@ -233,7 +233,7 @@ class IommuCore(Mapping):
         kernel, hypervisor = self.kernel, self.hypervisor
         kernel.slab.owner = book
         existing = set(hypervisor.domains)
-        self.watch.begin_call("domain_alloc_paging", book, device)
+        self.watch.begin_call("domain_alloc_paging", book, device, 64 * self.books.left_runs)
         answer = self.ops.domain_alloc_paging(device)
         kernel.slab.owner = None
         if isinstance(answer, IommuDomain):
@@ -277,9 +277,10 @@ class IommuCore(Mapping):
             self.ops.free(book.domain)
             self.watch.end_call()
             return
-        # One hypercall for each run that is left is fair: some hypervisors delete empty domains only (D7).
-        self.watch.begin_call("free", book, None, book.pages.pages + 64 * len(book.pages))
+        self.watch.begin_call("free", book, None, book.pages.pages + 64 * (len(book.pages) + self.books.left_runs))
         self.ops.free(book.domain)
+        if book.hv_id in self.hypervisor.domains:
+            self.books.left_runs += len(book.pages)
         book.alive = False
         if book.haunted:  # the driver may have moved the ghost there
             for other in self.books.of_domain.values():

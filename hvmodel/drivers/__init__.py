@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+from hvmodel.drivers.honest import HONEST, SaysLess
 from hvmodel.drivers.interface import Driver, DriverEntry
 from hvmodel.drivers.posted_v0 import PostedV0
 from hvmodel.drivers.repaired import Repaired
@@ -20,8 +21,11 @@ def register(cls: type[Driver]) -> type[Driver]:
 
 register(Repaired)
 register(PostedV0)
+for _other in (*HONEST, SaysLess):
+    register(_other)
 for _variant in VARIANTS.values():
     register(_variant)
+
 
 def no_such_driver(name: str) -> str:
     """What to say about a name that no driver has."""

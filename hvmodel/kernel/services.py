@@ -19,6 +19,7 @@ from hvmodel.hypervisor.abi import (
     REP_MASK,
     REP_START_SHIFT,
     STATUS_MASK,
+    U32,
     U64,
 )
 from hvmodel.kernel.iommu import (
@@ -329,10 +330,11 @@ class Kernel:
         device.priv = value
 
     def hv_build_devid_oftype(self, device: Device, kind: int) -> int:
-        """``union hv_device_id``: for PCI the requester id that DMA carries, for LOGICAL the function's own number."""
+        """``union hv_device_id``: for PCI the requester id that DMA carries, for LOGICAL the function's own number. Both keep 16 bits
+        of the segment."""
         if kind == abi.HV_DEVICE_TYPE_PCI:
-            return abi.device_id(abi.HV_DEVICE_TYPE_PCI, device.requester)
-        return abi.device_id(abi.HV_DEVICE_TYPE_LOGICAL, device.requester_own)
+            return abi.device_id(abi.HV_DEVICE_TYPE_PCI, device.requester & U32)
+        return abi.device_id(abi.HV_DEVICE_TYPE_LOGICAL, device.requester_own & U32)
 
     def iommu_get_domain_for_dev(self, device: Device) -> IommuDomain | None:
         """The domain that the core believes the device is in."""

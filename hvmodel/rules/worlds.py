@@ -21,6 +21,8 @@ ALIASES = (
     PciFunction(bus=4, slot=0, group=1),
     PciFunction(bus=4, slot=1, group=1, alias=1),
 )
+BEHIND_VMD = (PciFunction(slot=1, group=0), PciFunction(segment=0x10000, slot=1, group=1))
+"""The PCI segment of the second has more bits than a hypervisor's id has for it."""
 OWNED = (PciFunction(slot=1, group=0), PciFunction(slot=2, group=1), PciFunction(slot=5, group=3, owned=True))
 
 
@@ -49,7 +51,7 @@ def draw_configuration(choose: Chooser, profile: str, variation: int | None = No
     elif roll < 8:
         devices = ALIASES
     elif roll == 8:
-        devices = OWNED
+        devices = choose.pick((OWNED, BEHIND_VMD))
     changes: dict[str, object] = {"devices": devices, "iova_width": choose.pick((48, 64, 64))}
     if choose.below(6) == 0:
         changes["no_attdev"] = True

@@ -329,7 +329,7 @@ def _device_in(value: Any, where: str) -> PciFunction:
         elif name == "alias" and given is None:
             changes[name] = None
         else:
-            changes[name] = _int(given, place, 0, 0xFFFF)
+            changes[name] = _int(given, place, 0, 0xFFFFFFFF if name == "segment" else 0xFFFF)
     return PciFunction(**changes)
 
 

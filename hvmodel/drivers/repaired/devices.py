@@ -158,11 +158,16 @@ class Devices(Hypercalls):
         where, left = self.hv_iommu_where(hvdev), False
         perhaps = where or self.hv_iommu_last_seen(hvdev)
         status = HV_STATUS_SUCCESS
-        if where is hvdom and (not hvdom.attached_dom or hvdev.domain is None or hvdev.by_alias):
+        alias = where is hvdom and (hvdev.domain is None or hvdev.by_alias)
+        if where is hvdom and not hvdom.attached_dom:
             self.hv_iommu_note_alias(hvdev, hvdom)
             return status
         for _ in range(tries):
             status = self.hv_iommu_enter(hvdev, hvdom, perhaps, deposits)
+            if alias and status in HV_MUST_LEAVE:
+                self.kernel.pr_info(f"Hyper-V: {hvdev.pdev.name} is with its guest by another name")
+                self.hv_iommu_note_alias(hvdev, hvdom)
+                return HV_STATUS_SUCCESS
             if status in HV_MUST_LEAVE and not left and (where is None or not self.hv_special_domain(where)):
                 left = self.hv_iommu_leave(hvdev, perhaps, deposits)
                 if left:

@@ -6,7 +6,6 @@ from hvmodel.drivers.repaired.devices import Devices
 from hvmodel.drivers.repaired.mappings import Mappings
 from hvmodel.drivers.repaired.objects import (
     HV_DEAD_AT_ONCE,
-    HV_DEAD_NODES,
     HV_ID_TAKEN,
     HV_ID_TRIES,
     HV_IOMMU_PGSIZES,
@@ -109,7 +108,7 @@ class Domains(Devices, Mappings):
         if self.hv_special_domain(hvdom):
             return
         self.hv_dead_doms.append(hvdom)
-        self.hv_iommu_bury_dead(Deposits(), hvdom)
+        self.hv_iommu_bury_dead(Deposits())
 
     # --- after the end ------------------------------------------------------------------------------------------------------
 
@@ -123,14 +122,14 @@ class Domains(Devices, Mappings):
                     return False
         return True
 
-    def hv_iommu_bury(self, hvdom: HvDomain, deposits: Deposits, nodes: int) -> bool:
+    def hv_iommu_bury(self, hvdom: HvDomain, deposits: Deposits) -> bool:
         """Delete a domain that the core has freed; returns whether it is gone for good. Mappings that are left are legal: they go
         with the domain, or before it if the hypervisor wants that. (D32)"""
         if not self.hv_iommu_evict(hvdom, deposits):
             return False
         if not hvdom.attached_dom:
             status = self.hv_iommu_delete_hyp_devdom(hvdom)
-            if status == HV_STATUS_OBJECT_IN_USE and self.hv_iommu_unmap_all(hvdom, nodes):
+            if status == HV_STATUS_OBJECT_IN_USE and self.hv_iommu_unmap_all(hvdom):
                 status = self.hv_iommu_delete_hyp_devdom(hvdom)
             if status:
                 self.kernel.hv_status_err(status, "hv_iommu_bury", "")
@@ -140,14 +139,22 @@ class Domains(Devices, Mappings):
         self.kernel.kfree(hvdom)
         return True
 
-    def hv_iommu_bury_dead(self, deposits: Deposits, freed: HvDomain | None = None) -> None:
-        """Try the domain just ``freed`` first, then a few that were refused before, until one is refused again; and park what has
-        no place."""
-        nodes = HV_DEAD_NODES
+    def hv_iommu_bury_dead(self, deposits: Deposits) -> None:
+        """Try the newest dead domain first, then others, until one is refused again; and park what has no place."""
         for hvdom in self.hv_dead_doms[: -HV_DEAD_AT_ONCE - 1 : -1]:
-            left = len(hvdom.mappings_tree)
-            if not self.hv_iommu_bury(hvdom, deposits, left if hvdom is freed else nodes):
+            if not self.hv_iommu_bury(hvdom, deposits):
                 break
             self.hv_dead_doms.remove(hvdom)
-            nodes -= 0 if hvdom is freed else left
         self.hv_iommu_evict(None, deposits)
+
+    def hv_iommu_bury_left(self) -> None:
+        """Free the dead direct-attach domains that devices have left since: that takes no hypercall."""
+        for hvdom in self.hv_dead_doms[:]:
+            if hvdom.attached_dom and all(hvdev.domain is not hvdom for hvdev in self.hv_devs):
+                self.hv_dead_doms.remove(hvdom)
+                self.hv_iommu_drop_mappings(hvdom)
+                self.kernel.kfree(hvdom)
+
+    def hv_iommu_release_device(self, dev: Device) -> None:
+        super().hv_iommu_release_device(dev)
+        self.hv_iommu_bury_left()

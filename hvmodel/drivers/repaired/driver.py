@@ -136,11 +136,16 @@ class Repaired(Domains):
             at = self.pci_devs_to_skip.find("(", at + 1)
         return False
 
+    def hv_iommu_nameable(self, dev: Device) -> bool:
+        """Whether the hypervisor has a name for a device: its ids have 16 bits for the PCI segment, those of devices behind a VMD
+        have more, and cut to 16 they are those of other devices. (D83)"""
+        return not dev.segment >> 16
+
     def hv_iommu_probe_device(self, dev: Device) -> int:
         """The op: 0 or a negative errno. Allocates the device's object; the private pointer is set here only, where the core holds
         its lock. (D81)"""
         kernel = self.kernel
-        if not dev.is_pci or self.hv_iommu_skipped(dev):
+        if not dev.is_pci or self.hv_iommu_skipped(dev) or not self.hv_iommu_nameable(dev):
             return -ENODEV
         for other in self.hv_devs[:]:
             if other.pdev is dev and not other.released:  # it vanished without a word, and is back

@@ -87,7 +87,7 @@ class Hypercalls(Driver):
     # --- devices --------------------------------------------------------------------------------------------------------
 
     def hv_iommu_host_devid(self, pdev: Device) -> int:
-        """The id by which this partition names a device: of type LOGICAL on an L1VH, PCI on a root."""
+        """The id by which this partition names a device: of type LOGICAL on an L1VH, PCI on a root. (D84)"""
         return self.kernel.hv_build_devid_oftype(pdev, HV_DEVICE_TYPE_LOGICAL if self.kernel.l1vh else HV_DEVICE_TYPE_PCI)
 
     def hv_iommu_logical_devid(self, pdev: Device) -> int:

@@ -71,17 +71,16 @@ class Mappings(Hypercalls):
         kernel.spin_unlock_irqrestore(hvdom.mappings_lock, flags)
         kernel.kfree(spare)
 
-    def hv_iommu_unmap_all(self, hvdom: HvDomain, at_most: int) -> bool:
-        """Unmap what is left in a domain that is being freed, a number of mappings at a time; returns whether there was something
-        and all of it is gone."""
+    def hv_iommu_unmap_all(self, hvdom: HvDomain) -> bool:
+        """Unmap what is left in a domain that is being freed; returns whether there was something and all of it is gone."""
         nodes = list(hvdom.mappings_tree)
-        for node in nodes[:at_most]:
+        for node in nodes:
             size = node.last + 1 - node.start
             done = self.hv_iommu_unmap_range(hvdom, node.start, size >> PAGE_SHIFT) << PAGE_SHIFT
             self.hv_iommu_cut(hvdom, node.start, done, None)
             if done < size:
                 return False
-        return 0 < len(nodes) <= at_most
+        return bool(nodes)
 
     def hv_iommu_drop_mappings(self, hvdom: HvDomain) -> None:
         """Free the nodes of a domain that is gone. (D32)"""

@@ -32,8 +32,7 @@ HV_ID_TRIES = 8
 """Ids that one allocation tries; the next one goes on behind them."""
 
 HV_DEAD_AT_ONCE = 24
-HV_DEAD_NODES = 16
-"""How many domains that could not be deleted one call tries again, and how many mappings it unmaps for that."""
+"""How many domains that could not be deleted one call tries again."""
 
 HV_STATIC_TRIES = 3
 """How often a move that must not fail is tried. (D61)"""
@@ -87,9 +86,9 @@ class HvDevice(SlabObject):
     not be set anywhere else. (D81)
 
     ``domain`` is where the hypervisor has the device by its last answer, None if that is not known; ``adrift`` says that it was
-    detached and then refused everywhere, ``by_alias`` that the answer was for another function with the same id, ``logical`` by which id the guest knows the device if a guest has it.
-    ``released`` is set when Linux is done with the function; such an object lives on only while the hypervisor refuses to take the
-    device out of a domain.
+    detached and then refused everywhere, ``by_alias`` that the answer was for another function with the same id, ``logical`` by
+    which id the guest knows the device if a guest has it. ``released`` is set when Linux is done with the function; such an object
+    lives on only while the hypervisor refuses to take the device out of a domain.
     """
 
     __slots__ = ("adrift", "by_alias", "domain", "logical", "pdev", "released")

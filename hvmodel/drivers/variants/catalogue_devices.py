@@ -125,7 +125,7 @@ class NonatomicReplace(Repaired):
 class StalePriv(Repaired):
     """A device that could not leave goes on naming its domain after that is freed."""
 
-    def hv_iommu_bury(self, hvdom: HvDomain, _deposits: Deposits, _nodes: int) -> bool:
+    def hv_iommu_bury(self, hvdom: HvDomain, _deposits: Deposits) -> bool:
         if not hvdom.attached_dom:
             self.hv_iommu_delete_hyp_devdom(hvdom)
             self.hv_domains.remove(hvdom)
@@ -209,6 +209,14 @@ class PrivSetContract(Repaired):
     def hv_iommu_release_device(self, dev: Device) -> None:
         super().hv_iommu_release_device(dev)
         self.kernel.dev_iommu_priv_set(dev, None)
+
+
+@variant("D83-segment-16bit", "encoding")
+class Segment16Bit(Repaired):
+    """A device behind a VMD, whose PCI segment has more than 16 bits, gets the id of another device."""
+
+    def hv_iommu_nameable(self, dev: Device) -> bool:
+        return True
 
 
 @variant("D84-pci-id-zero", "encoding")
