@@ -61,9 +61,9 @@ class IommuCore(Mapping):
         """pci_iommu_init for this driver: detect, init, register, probe the bus; returns the init function's errno."""
         kernel = self.kernel
         if self.config.skip:
-            self.driver.setup("hv_iommu_skip", self.config.skip)
+            self.watch.option("hv_iommu_skip=", self.driver.setup("hv_iommu_skip", self.config.skip))
         if self.config.no_attdev:
-            self.driver.setup("hv_no_attdev", "")
+            self.watch.option("hv_no_attdev", self.driver.setup("hv_no_attdev", ""))
         self.driver.hv_iommu_detect()
         if kernel.iommu_init is None:
             return -ENODEV

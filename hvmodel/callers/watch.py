@@ -76,6 +76,9 @@ class Watch:
     def released(self, device: Device) -> None:
         """``release_device`` returned."""
 
+    def option(self, name: str, ret: int) -> None:
+        """The handler of a boot option returned."""
+
     def probed(self, device: Device, ret: int) -> None:
         """``probe_device`` answered."""
 

@@ -25,10 +25,11 @@ COMPANIONS: tuple[tuple[str, ...], ...] = (
     ("repaired+D55", "repaired+D68"),
     ("repaired+D01",),
     ("repaired+D20",),
+    ("repaired+D29",),
 )
 """What a variant is held against a trace together with. A trace of the posted driver mostly begins with what that does in every
 run: it offers no blocking domain, so the core makes one up; it detaches before it attaches; it takes devices from the guest of
-the running thread; its larger maps fail; it unmaps whole nodes. Alone comes first."""
+the running thread; its larger maps fail; it unmaps whole nodes and does not look whether that worked. Alone comes first."""
 
 SHOWN = 3
 """How many findings of one cause are named, the best first."""
@@ -57,12 +58,16 @@ def together(names: tuple[str, ...]) -> DriverEntry:
     return DriverEntry(made.name, "", made)
 
 
-def fails(finding: Finding, names: tuple[str, ...], operations: list[Operation]) -> bool:
-    """Whether ``repaired`` with the defects of these variants fails the finding's property when these operations are done."""
+def fails(finding: Finding, names: tuple[str, ...], operations: list[Operation]) -> int:
+    """Whether ``repaired`` with the defects of these variants fails the finding's property at the end of these operations: 0 no, 1
+    in the same driver call, 2 in the same manner, too."""
     world = World(finding.config, together(names))
-    return any(
-        violation.property == finding.property_id for operation in operations for violation in world.apply(operation).violations
-    )
+    mine = [violation for operation in operations[:-1] for violation in world.apply(operation).violations]
+    if any(violation.property == finding.property_id for violation in mine):
+        return 0  # it fails that anyhow
+    wanted = finding.minimised.violation
+    alike = [v for v in world.apply(operations[-1]).violations if (v.property, v.call) == (wanted.property, wanted.call)]
+    return 2 if any(v.shape == wanted.shape for v in alike) else 1 if alike else 0
 
 
 def _attempts(finding: Finding) -> Iterator[tuple[tuple[str, ...], list[Operation]]]:
@@ -74,20 +79,19 @@ def _attempts(finding: Finding) -> Iterator[tuple[tuple[str, ...], list[Operatio
 def defects_of(finding: Finding) -> tuple[str, ...]:
     """The defects of the variants that fail the finding's trace: alone if any does, else with the companions of
     :data:`COMPANIONS` (or those, if they fail it between them), and in each case with the trace's own faults if any does, else with
-    lasting ones. O(number of variants) runs of the trace."""
+    lasting ones. Of the variants that fail it those in the same manner are preferred. O(number of variants) runs of the trace."""
     for companions, operations in _attempts(finding):
         if fails(finding, companions, operations):
             if companions:
                 return tuple(VARIANTS[other].defect for other in companions)
             continue
-        found = []
+        found: dict[str, int] = {}
         for name, cls in VARIANTS.items():
-            names = (name, *companions)
-            compatible = all(not issubclass(VARIANTS[other], cls) and not issubclass(cls, VARIANTS[other]) for other in companions)
-            if compatible and fails(finding, names, operations):
-                found.append(cls.defect)
-        if found:
-            return tuple(sorted(found, key=_order))
+            if not any(issubclass(VARIANTS[other], cls) or issubclass(cls, VARIANTS[other]) for other in companions):
+                found[cls.defect] = fails(finding, (name, *companions), operations)
+        best = max(found.values())
+        if best:
+            return tuple(sorted((defect for defect, value in found.items() if value == best), key=_order))
     return ()
 
 

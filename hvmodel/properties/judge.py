@@ -128,6 +128,10 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
         self.judge_release(device)
         self.judge_books()
 
+    def option(self, name: str, ret: int) -> None:
+        self.call = "setup"
+        self.judge_option(name, ret)
+
     def probed(self, device: Device, ret: int) -> None:
         if self.story is not None:
             self.story("probed", (device, ret))

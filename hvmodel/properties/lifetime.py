@@ -192,6 +192,12 @@ class LifetimeJudge(Bench):
 
     # --- probe and initialisation -----------------------------------------------------------------------------------------
 
+    def judge_option(self, name: str, ret: int) -> None:
+        """A handler that answers 0 has not handled its option: the kernel warns of it and passes it to init."""
+        self.judged["options-are-honoured"] += 1
+        if ret != 1:
+            self.fail("options-are-honoured", name, f"the handler of the boot option {name} answers {ret}, not handled", "unhandled")
+
     def judge_probe(self, device: Device, ret: int) -> None:
         """A device on the skip list is not claimed, every other one is."""
         self.judged["options-are-honoured"] += 1

@@ -115,10 +115,23 @@ class DestructiveDetach(Repaired):
 class NonatomicReplace(Repaired):
     """A device is detached before it is attached, so on its way it is wherever a detach leads: in default it reaches everything."""
 
-    def hv_iommu_enter(self, hvdev: HvDevice, hvdom: HvDomain, where: HvDomain | None, deposits: Deposits) -> int:
-        if where is not None and not self.hv_special_domain(where) and not where.attached_dom:
-            self.hv_iommu_det_dev_from_dom(hvdev.pdev)
-        return super().hv_iommu_enter(hvdev, hvdom, where, deposits)
+    def hv_iommu_move(self, hvdev: HvDevice, hvdom: HvDomain, tries: int, deposits: Deposits) -> int:
+        where = self.hv_iommu_where(hvdev)
+        if where is None or where is hvdom or self.kernel.l1vh:
+            return super().hv_iommu_move(hvdev, hvdom, tries, deposits)
+        if where.attached_dom:
+            left = not self.hv_iommu_take_back(hvdev, where)
+        else:
+            left = not self.hv_iommu_det_dev_from_dom(hvdev.pdev)
+        status = self.hv_iommu_enter(hvdev, hvdom, None, deposits)
+        if not status:
+            self.hv_iommu_moved(hvdev, hvdom)
+        elif left and tries == 1:
+            self.kernel.hv_status_err(status, "hv_iommu_attach_dev", "")
+            self.hv_iommu_go_back(hvdev, where, deposits)
+        else:
+            status = super().hv_iommu_move(hvdev, hvdom, tries, deposits)
+        return status
 
 
 @variant("D59-stale-priv-uaf", "stale state")

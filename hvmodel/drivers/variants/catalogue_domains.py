@@ -8,7 +8,7 @@ from hvmodel.drivers.repaired import Repaired
 from hvmodel.drivers.repaired.objects import Deposits, HvDomain, aperture, to_hv_domain
 from hvmodel.drivers.variants.registry import variant
 from hvmodel.hypervisor.abi import HV_DEVICE_DOMAIN_ID_S2_DEFAULT, HV_STATUS_OPERATION_DENIED, HV_STATUS_SUCCESS, U32
-from hvmodel.kernel.iommu import ENODEV, ENOMEM, Device, IommuDomain, IommuOps
+from hvmodel.kernel.iommu import ENODEV, ENOMEM, GFP_KERNEL, Device, IommuDomain, IommuOps
 from hvmodel.kernel.sscanf import sscanf
 
 
@@ -58,8 +58,16 @@ class BlockingIsPaging(Repaired):
 class L1vhNoattdev(Repaired):
     """``hv_no_attdev`` on an L1VH creates a device domain, which an L1VH cannot have."""
 
-    def hv_iommu_get_curr_partid(self) -> int:
-        return 0 if self.hv_no_attdev else super().hv_iommu_get_curr_partid()
+    def hv_iommu_domain_alloc_paging(self, dev: Device) -> IommuDomain | int:
+        if not self.kernel.l1vh or not self.hv_no_attdev:
+            return super().hv_iommu_domain_alloc_paging(dev)
+        hvdom = self.kernel.kzalloc(HvDomain, GFP_KERNEL)
+        if hvdom is None:
+            return -ENOMEM
+        status = self.hv_iommu_create(hvdom, Deposits())
+        self.kernel.hv_status_err(status, "hv_iommu_domain_alloc_paging", "")
+        self.kernel.kfree(hvdom)
+        return self.hv_iommu_errno(status)
 
 
 @variant("D72-id-decrement", "stale state")
@@ -129,6 +137,15 @@ class SkipMalformed(Repaired):
                 return True
             rest = rest[values[4] :]
         return False
+
+
+@variant("D92-setup-return", "context")
+class SetupReturn(Repaired):
+    """The handlers of the boot options answer 0, "not handled": the kernel warns of an unknown parameter and passes it to init."""
+
+    def setup(self, option: str, value: str) -> int:
+        super().setup(option, value)
+        return 0
 
 
 @variant("D93-sysfs-first", "ordering")
