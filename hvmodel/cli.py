@@ -1,6 +1,7 @@
-"""The command line: ``hvmodel hunt``, ``replay``, ``drivers``, ``bench``, ``fuzz-hypervisor``.
+"""The command line: ``hvmodel hunt``, ``replay``, ``drivers``, ``detect``, ``bench``, ``fuzz-hypervisor``.
 
-Exit status everywhere: 0 nothing found or the property holds, 1 findings or the property fails, 2 wrong use or input.
+Exit status everywhere: 0 nothing found or the property holds, 1 findings or the property fails, 2 wrong use or input. ``detect`` is
+there to find: 0 everything found in all trials and no power lost, else 1.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ def _parser() -> _Parser:
 
     verbs.add_parser("drivers", help="list the drivers")
 
+    _detect_options(verbs.add_parser("detect", help="measure how soon the gears find the defect of each variant"))
+
     bench = verbs.add_parser("bench", help="measure speed, memory and how often each operation applies")
     bench.add_argument("--driver", default="posted-v0", help="which driver (default: posted-v0)")
     bench.add_argument(
@@ -77,6 +80,20 @@ def _parser() -> _Parser:
     fuzz.add_argument("--calls", type=_number(1, 1e12), default=2_000_000, help="hypercalls (default: 2,000,000)")
     fuzz.add_argument("--seed", type=_number(0, 1 << 64), default=0, help="number that decides the calls (default: 0)")
     return parser
+
+
+def _detect_options(detect: argparse.ArgumentParser) -> None:
+    detect.add_argument("--driver", default="*", metavar="PATTERN", help="variants, as 'repaired+D*' (default: all), or one driver")
+    detect.add_argument("--gear", default="walk", choices=("walk", "hypothesis", "uniform", "all"), help="default: walk")
+    detect.add_argument("--trials", type=_number(1, 1e6), default=10, help="trials of each variant and gear (default: 10)")
+    limit = detect.add_mutually_exclusive_group()
+    limit.add_argument("--limit", type=_number(0.01, 1e7, whole=False), help="processor seconds for each trial (default: 60)")
+    limit.add_argument("--operations", type=_number(1, 1e12), help="operations for each trial instead, which repeats exactly")
+    detect.add_argument("--jobs", type=_number(1, 1024), default=0, help="processes (default: one per core)")
+    detect.add_argument("--seed", type=_number(0, 1 << 64), default=0, help="number that decides the trials (default: 0)")
+    detect.add_argument("--json", type=Path, help="write all trials to this file")
+    detect.add_argument("--svg", type=Path, help="write the survival picture to this file")
+    detect.add_argument("--against", type=Path, metavar="FILE", help="compare with a run that --json wrote; a loss is status 1")
 
 
 def _console() -> Console:
@@ -132,6 +149,55 @@ def _hunt(args: argparse.Namespace, console: Console) -> int:
     return 1 if report.groups else 0
 
 
+def _cannot_write(*paths: Path | None) -> str | None:
+    """Why one of the files cannot be written, found out before the work is done, or None."""
+    for path in paths:
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.open("a").close()
+            except OSError as error:
+                return f"cannot write to {error.filename or path}: {error.strerror}"
+    return None
+
+
+def _detect(args: argparse.Namespace, console: Console) -> int:
+    from hvmodel.jobs import detect_file
+    from hvmodel.jobs.detect import Options, detect, matching
+    from hvmodel.jobs.detect_report import caption, print_changes, print_detection, progress_printer
+    from hvmodel.jobs.power import comparable, compare
+    from hvmodel.jobs.survival_picture import curves
+    from hvmodel.jobs.survival_svg import save_svg
+    from hvmodel.jobs.trials import GEARS, Limit
+
+    drivers = matching(args.driver)
+    if not drivers:
+        return _usage(f"no variant fits {args.driver!r} and no driver is called so (see 'hvmodel drivers')")
+    limit = Limit(operations=args.operations) if args.operations else Limit(seconds=args.limit or 60.0)
+    gears = list(GEARS) if args.gear == "all" else [args.gear]
+    options = Options(drivers, gears, args.trials, limit, args.seed, args.jobs)
+    earlier = []
+    if args.against is not None:
+        try:
+            earlier = comparable(detect_file.read(args.against), drivers, gears)
+        except detect_file.BadFile as bad:
+            return _usage(str(bad))
+        if not earlier:
+            return _usage(f"{args.against}: nothing to compare with: no trial of {', '.join(gears)} on {args.driver!r}")
+    problem = _cannot_write(args.json, args.svg)
+    if problem:
+        return _usage(problem)
+    detection = detect(options, progress_printer(), earlier)
+    print_detection(detection, console)
+    if args.json is not None:
+        detect_file.save(detection, args.json)
+    if args.svg is not None:
+        save_svg(curves(detection), caption(detection), args.svg)
+    changes = compare(detection.trials, earlier)
+    print_changes(changes, args.against, console)
+    return 0 if detection.everything and not any(change.is_loss for change in changes) else 1
+
+
 def _replay(args: argparse.Namespace, console: Console) -> int:
     from hvmodel.traces.replay import replay_file
 
@@ -168,6 +234,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _replay(args, console)
         if args.verb == "drivers":
             return _drivers(console)
+        if args.verb == "detect":
+            return _detect(args, console)
         if args.verb == "bench":
             return _bench(args, console)
         return _fuzz(args)

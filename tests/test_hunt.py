@@ -111,6 +111,7 @@ def test_the_json_has_the_documented_fields(report: Report, tmp_path: Path) -> N
     types = {
         "property": str, "severity": str, "summary": str, "operations": int, "faults": int, "level": str, "profile": str,
         "assumptions": list, "gear": str, "trace": str, "group": int,
+        "defects": list,
     }  # fmt: skip
     for finding in data["findings"]:
         assert {name: type(value) for name, value in finding.items()} == types

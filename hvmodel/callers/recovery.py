@@ -59,10 +59,9 @@ def _once_more(core: IommuCore) -> None:
     for device_book in books.devices:
         device = device_book.device
         if core.probe(device) == 0:
-            if not core.config.l1vh:
-                handle = max([*books.domains, *books.freed, 0]) + 1
-                if core.alloc(handle, device, 0) == 0:
-                    core.free(books.domains[handle])
+            handle = max([*books.domains, *books.freed, 0]) + 1
+            if core.alloc(handle, device, 0) == 0:  # an L1VH refuses it, but has been called
+                core.free(books.domains[handle])
             if device.group is not None:
                 core.release(device)
             return

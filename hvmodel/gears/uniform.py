@@ -1,13 +1,13 @@
 """The uniform gear: the baseline that the other gears are measured against.
 
 It drives the same worlds as the walk (the same configurations, levels, share of faults, two phases and judges) with the same kinds
-of operation, and draws every argument uniformly from a range, blind: the kind of operation, numbers of domains, groups, devices, VMs
-and threads, page-aligned addresses of 48 bits, page counts, protections, and of a fault its site, arrival, answer and duration. What
-it does not have is what the rules know: which handles exist, what is mapped where, which numbers turn arithmetic and encodings, which
-rules suit a run.
+of operation, and draws every argument uniformly from a range, blind: the kind of operation, numbers of domains, groups, devices,
+VMs and threads, page-aligned addresses of 48 bits, page counts up to 32 MiB a request, protections, and of a fault its site,
+arrival, answer and duration. What it does not have is what the rules know: which handles exist, what is mapped where, at which
+numbers arithmetic and encodings turn, which rules suit a run.
 
-It is not crippled. What had nothing to act on costs it no operation. The ranges of numbers are as small as what there can be. A new
-kernel, after which all that was built up is gone, is as rare as in the walk. And statuses are those that the walk refuses with.
+It is not crippled. What had nothing to act on costs it no operation. The ranges of numbers are as small as what there can be. A
+new kernel, after which all that was built up is gone, is as rare as in the walk. And statuses are those that the walk refuses with.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _FIELDS: dict[str, Callable[[Chooser], Any]] = {
     "runs": lambda choose: 2 + choose.below(31),
     "run_pages": lambda choose: 1 + choose.below(256),
     "stride": lambda choose: 1 + choose.below(512),
-    "pgsize": lambda choose: 1 << choose.below(64),
-    "pgcount": lambda choose: choose.below(8193),
+    "pgsize": lambda choose: 1 << choose.below(23),
+    "pgcount": lambda choose: choose.below(9),
     "prot": lambda choose: choose.pick(("r", "w", "rw")),
     "gfp": lambda choose: choose.pick(("kernel", "atomic")),
     "mapped": lambda choose: choose.below(2) == 0,
 }
-"""How each field of an operation is drawn, but for ``domain``."""
+"""How each field of an operation is drawn."""
 
 
 def propose(choose: Chooser, world: World, level: int, faults: int) -> ops.Operation | None:

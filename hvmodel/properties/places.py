@@ -275,7 +275,7 @@ class PlaceJudge(Bench):
             for other in self.core.books.devices
         )
         self.judged["release-parks"] += 1
-        if state.place not in book.places and not shared:
+        if state.place not in {*book.places, IN_DEFAULT, IN_NULL} and not shared:
             self.fail("release-parks", device.name, f"{device.name}: after release it is in {state.place}", kind_of(state.place))
         if self.driver.pointer_domain(device) is not None:
             self.fail("release-parks", f"{device.name} pointer", f"{device.name}: the private pointer survives release", "pointer")

@@ -210,19 +210,19 @@ class CountsTheGone(Repaired):
         hvdev.domain = hvdom
 
 
-@variant("O30-evicted-with-its-alias", "lifetime")
-class EvictedWithItsAlias(Repaired):
-    """The walk that takes devices out of a dead domain goes on from an object that was freed meanwhile.
+@variant("O30-looked-at-once-more", "lifetime")
+class LookedAtOnceMore(Repaired):
+    """Whether a device is out of a dead domain is read from an object that may be gone with it.
 
-    The safe form of the walk protects the current entry, not the next one. Needs two functions behind one id, both released while
-    the hypervisor refused everything: moving the first frees the second, too. Freed memory decides what is moved.
+    Moving frees what is left of a released function, and the loop asks it where it is. Needs a detach that is refused for ever, a
+    release that is refused as well, and a later free that succeeds. Freed memory decides whether the domain is deleted.
     """
 
     def hv_iommu_evict(self, hvdom: HvDomain | None, deposits: Deposits) -> bool:
         for hvdev in self.hv_devs[:]:
-            if hvdev.domain is hvdom and (hvdom is not None or (hvdev.released and hvdev.adrift)):
+            if hvdev in self.hv_devs and hvdev.domain is hvdom and (hvdom is not None or (hvdev.released and hvdev.adrift)):
                 self.hv_iommu_move(hvdev, self.hv_blocked_dom, HV_STATIC_TRIES, deposits)
-                if hvdev in self.hv_devs and hvdev.domain is hvdom:
+                if hvdev.domain is hvdom:
                     return False
         return True
 
@@ -281,3 +281,32 @@ class NowhereIsSomewhere(Repaired):
     def hv_iommu_moved(self, hvdev: HvDevice, hvdom: HvDomain | None) -> None:
         if hvdom is not None:
             super().hv_iommu_moved(hvdev, hvdom)
+
+
+@variant("O48-latecomer-has-no-name", "stale state")
+class LatecomerHasNoName(Repaired):
+    """A function that is probed while its alias is with a guest does not learn by which name the guest knows the device.
+
+    Where the device is was noted, and that seemed to be all. Needs two functions behind one id, one of them plugged in while a
+    guest has the other, and a call for the latecomer. The name 0 is unknown, which reads as "the guest is gone".
+    """
+
+    def hv_iommu_note_alias(self, hvdev: HvDevice, hvdom: HvDomain) -> None:
+        if hvdev.domain is None:
+            self.hv_iommu_set_domain(hvdev, hvdom)
+        hvdev.by_alias = False
+
+
+@variant("O49-old-is-believed", "stale state")
+class OldIsBelieved(Repaired):
+    """Where a device is, the core knows best: it hands over ``old``.
+
+    It does not know of a static attach that failed. Needs a hypervisor that refuses that one and the next. The device is noted
+    where it is not: counts are wrong, and nobody takes it out of a domain that is freed.
+    """
+
+    def hv_iommu_attach_dev(self, immdom: IommuDomain, dev: Device, _old: IommuDomain | None) -> int:
+        hvdev: HvDevice = self.kernel.dev_iommu_priv_get(dev)
+        if _old is not None and hvdev.domain is not to_hv_domain(_old):
+            self.hv_iommu_set_domain(hvdev, to_hv_domain(_old))
+        return super().hv_iommu_attach_dev(immdom, dev, _old)

@@ -6,6 +6,7 @@ from struct import Struct
 
 from hvmodel.drivers.repaired import Repaired
 from hvmodel.drivers.repaired.objects import (
+    HV_DEAD_NODES,
     HV_DEFAULT_IOVA_WIDTH,
     HV_STATIC_TRIES,
     Deposits,
@@ -18,7 +19,6 @@ from hvmodel.hypervisor.abi import (
     HV_DEVICE_DOMAIN_ID_S2_NULL,
     HV_PARTITION_ID_INVALID,
     HV_PARTITION_ID_SELF,
-    HV_STATUS_OBJECT_IN_USE,
     STATUS_MASK,
     U32,
 )
@@ -35,21 +35,9 @@ class CountSaysEmpty(Repaired):
     domain. The domain is freed, and what is left of the function names freed memory.
     """
 
-    def hv_iommu_bury(self, hvdom: HvDomain, deposits: Deposits) -> bool:
-        self.hv_iommu_evict(hvdom, deposits)
-        if hvdom.num_attchd:
-            return False
-        if not hvdom.attached_dom:
-            status = self.hv_iommu_delete_hyp_devdom(hvdom)
-            if status == HV_STATUS_OBJECT_IN_USE and self.hv_iommu_unmap_all(hvdom):
-                status = self.hv_iommu_delete_hyp_devdom(hvdom)
-            if status:
-                self.kernel.hv_status_err(status, "hv_iommu_bury", "")
-                return False
-            self.hv_domains.remove(hvdom)
-        self.hv_iommu_drop_mappings(hvdom)
-        self.kernel.kfree(hvdom)
-        return True
+    def hv_iommu_evict(self, hvdom: HvDomain | None, deposits: Deposits) -> bool:
+        out = super().hv_iommu_evict(hvdom, deposits)
+        return out if hvdom is None else not hvdom.num_attchd
 
 
 @variant("O36-list-shrinks", "ordering")
@@ -60,11 +48,11 @@ class ListShrinks(Repaired):
     The domain that is freed now stays in the hypervisor with its mappings.
     """
 
-    def hv_iommu_bury_dead(self, deposits: Deposits) -> None:
-        self.hv_iommu_evict(None, deposits)
+    def hv_iommu_bury_dead(self, deposits: Deposits, freed: HvDomain | None = None) -> None:
         for hvdom in self.hv_dead_doms:
-            if self.hv_iommu_bury(hvdom, deposits):
+            if self.hv_iommu_bury(hvdom, deposits, len(hvdom.mappings_tree) if hvdom is freed else HV_DEAD_NODES):
                 self.hv_dead_doms.remove(hvdom)
+        self.hv_iommu_evict(None, deposits)
 
 
 @variant("O37-one-is-evicted", "lifetime")

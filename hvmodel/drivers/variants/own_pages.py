@@ -361,3 +361,35 @@ class BudgetRenewed(Repaired):
         if deposits.idle == HV_IDLE_DEPOSITS:
             deposits.left = max(deposits.left, HV_MAX_DEPOSITS)
         return super().hv_iommu_deposit(status, deposits, payer, pages)
+
+
+@variant("O46-bytes-in-u32", "range arithmetic")
+class BytesInU32(Repaired):
+    """How many bytes an unmap did is kept in 32 bits.
+
+    ``u32 npages`` is wide enough, ``npages << PAGE_SHIFT`` is not. Needs 4 GiB in one call, such as the window of a large GPU. The
+    answer for all of it is 0, so the caller gives up on memory that is gone, and the tree keeps it.
+    """
+
+    def hv_iommu_unmap_range(self, hvdom: HvDomain, iova: int, npages: int) -> int:
+        done = super().hv_iommu_unmap_range(hvdom, iova, npages)
+        return (done << PAGE_SHIFT & U32) >> PAGE_SHIFT
+
+
+@variant("O47-fallback-for-one-batch", "error path")
+class FallbackForOneBatch(Repaired):
+    """Write-only pages are made readable, where they have to be, in the first batch only.
+
+    The flags that were accepted are not kept for the next batch, and there the refusal is final. Needs a write-only map of more
+    than one batch. It fails, though nothing is wrong with it.
+    """
+
+    asked = (0, 0)
+
+    def hv_iommu_map_range(self, hvdom: HvDomain, iova: int, paddr: int, npages: int, map_flags: int, gfp: str) -> tuple[int, int]:
+        self.asked = iova, map_flags
+        return super().hv_iommu_map_range(hvdom, iova, paddr, npages, map_flags, gfp)
+
+    def hv_iommu_map_pgs(self, hvdom: HvDomain, iova: int, paddr: int, npages: int, map_flags: int) -> int:
+        flags = map_flags if iova == self.asked[0] else self.asked[1]
+        return super().hv_iommu_map_pgs(hvdom, iova, paddr, npages, flags)
