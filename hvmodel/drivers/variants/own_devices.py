@@ -15,7 +15,7 @@ from hvmodel.drivers.repaired.objects import (
 from hvmodel.drivers.variants.registry import variant
 from hvmodel.hypervisor import abi
 from hvmodel.hypervisor.abi import HV_STATUS_INVALID_DEVICE_ID, HV_STATUS_SUCCESS, U32
-from hvmodel.kernel.iommu import ENODEV, ENOMEM, GFP_KERNEL, Device, IommuDomain
+from hvmodel.kernel.iommu import Device, IommuDomain
 
 
 @variant("O19-name-of-other-function", "encoding")
@@ -183,15 +183,10 @@ class GhostOfItself(Repaired):
     """
 
     def hv_iommu_probe_device(self, dev: Device) -> int:
-        if not dev.is_pci or self.hv_iommu_skipped(dev):
-            return -ENODEV
-        hvdev = self.kernel.kzalloc(HvDevice, GFP_KERNEL)
-        if hvdev is None:
-            return -ENOMEM
-        hvdev.pdev = dev
-        self.hv_devs.append(hvdev)
-        self.kernel.dev_iommu_priv_set(dev, hvdev)
-        return 0
+        old, self.hv_devs = self.hv_devs, []  # which are not looked at
+        ret = super().hv_iommu_probe_device(dev)
+        self.hv_devs = old + self.hv_devs
+        return ret
 
 
 @variant("O29-counts-the-gone", "count")

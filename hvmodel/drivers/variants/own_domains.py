@@ -6,7 +6,6 @@ from struct import Struct
 
 from hvmodel.drivers.repaired import Repaired
 from hvmodel.drivers.repaired.objects import (
-    HV_DEAD_NODES,
     HV_DEFAULT_IOVA_WIDTH,
     HV_STATIC_TRIES,
     Deposits,
@@ -48,9 +47,9 @@ class ListShrinks(Repaired):
     The domain that is freed now stays in the hypervisor with its mappings.
     """
 
-    def hv_iommu_bury_dead(self, deposits: Deposits, freed: HvDomain | None = None) -> None:
+    def hv_iommu_bury_dead(self, deposits: Deposits) -> None:
         for hvdom in self.hv_dead_doms:
-            if self.hv_iommu_bury(hvdom, deposits, len(hvdom.mappings_tree) if hvdom is freed else HV_DEAD_NODES):
+            if self.hv_iommu_bury(hvdom, deposits):
                 self.hv_dead_doms.remove(hvdom)
         self.hv_iommu_evict(None, deposits)
 
