@@ -125,7 +125,9 @@ class Mapping:
         end = min(start + (size >> PAGE_SHIFT), PAGE_END)
         self.watch.begin_call("unmap_pages", book, None, size >> PAGE_SHIFT)
         extents = book.met_extents(start, end)
+        self.kernel.cpu.atomic_caller = True  # the DMA API unmaps in any context; there is no gfp to say which
         answer = self.ops.unmap_pages(book.domain, iova, pgsize, count)
+        self.kernel.cpu.atomic_caller = False
         gone = min(start + (answer >> PAGE_SHIFT), PAGE_END)
         before = book.pages.covered(start, gone)
         if answer:
@@ -147,7 +149,9 @@ class Mapping:
         if book.kind == "blocked":
             return 0
         self.watch.begin_call("iova_to_phys", book, None)
+        self.kernel.cpu.atomic_caller = True
         answer = self.ops.iova_to_phys(book.domain, iova)
+        self.kernel.cpu.atomic_caller = False
         self.watch.end_call()
         self.watch.looked_up(book, iova, answer)
         return answer

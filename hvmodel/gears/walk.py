@@ -90,7 +90,7 @@ def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: He
 
 def runs(seed: int, job: int, profiles: list[str], levels: list[int], steps: int) -> Iterator[tuple[str, str, int, int]]:
     """The endless schedule of a walk: (seed of the run, profile, level, steps), half of it under the first profile."""
-    others = profiles[1:] + [VARIATIONS] * (VARIATIONS in profiles[1:])
+    others = profiles[1:] + [VARIATIONS] * 2 * (VARIATIONS in profiles[1:])
     number = 0
     while True:
         turn = number // 2

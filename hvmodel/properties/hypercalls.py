@@ -293,11 +293,20 @@ class HypercallJudge(Bench):
         # The deposit must come after the answer and be refused, or rounds must have run out, to excuse the failure.
         after = self.calls[self.calls.index(record) + 1 :]
         refused = any(r.code == abi.HVCALL_DEPOSIT_MEMORY and r.status & 0xFFFF for r in after)
-        if refused or self.refusals("alloc_pages") or self.kernel.deposit_calls >= MAX_IDLE_DEPOSITS:
+        deposits = [r for r in self.calls if r.code == abi.HVCALL_DEPOSIT_MEMORY]
+        guest_pays = record.code == abi.HVCALL_ATTACH_DEVICE and not root_code
+        payers = (
+            {int.from_bytes(record.header[0:8], "little")} if guest_pays else {self.hypervisor.caller.id, abi.HV_PARTITION_ID_SELF}
+        )
+        right = [r for r in deposits if int.from_bytes(r.header[0:8], "little") in payers]
+        enough = self.kernel.deposit_calls >= MAX_IDLE_DEPOSITS and (right or not deposits)
+        if refused or self.refusals("alloc_pages") or enough:
             return
         tried = any(r.code == abi.HVCALL_DEPOSIT_MEMORY for r in after)
         name = abi.call_name(record.code)
-        how = "deposits and gives up" if tried else "does not deposit"
+        how = (
+            "deposits for another partition" if deposits and not right else "deposits and gives up" if tried else "does not deposit"
+        )
         self.fail(
             "shortage-is-survivable",
             f"{name} {status:#x}",

@@ -196,7 +196,9 @@ class LifetimeJudge(Bench):
         """A handler that answers 0 has not handled its option: the kernel warns of it and passes it to init."""
         self.judged["options-are-honoured"] += 1
         if ret != 1:
-            self.fail("options-are-honoured", name, f"the handler of the boot option {name} answers {ret}, not handled", "unhandled")
+            self.fail(
+                "options-are-honoured", name, f"the handler of the boot option {name} answers {ret}, not handled", "unhandled"
+            )
 
     def judge_probe(self, device: Device, ret: int) -> None:
         """A device on the skip list is not claimed, every other one is."""

@@ -25,7 +25,7 @@ SITES: dict[str, tuple[str, ...]] = {
     "release": ("DETACH_DEVICE_DOMAIN", "DETACH_DEVICE"),
     "map": ("MAP_DEVICE_GPA_PAGES", "MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
     "map-scattered": ("MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
-    "unmap": ("UNMAP_DEVICE_GPA_PAGES",),
+    "unmap": ("UNMAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
     "driver-map": ("MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
     "driver-unmap": ("UNMAP_DEVICE_GPA_PAGES",),
 }

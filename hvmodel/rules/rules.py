@@ -242,7 +242,7 @@ def detach_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
     return ops.Detach(group.number, _like(scene, choose, group.owner or 0))
 
 
-@rule("attachment", 4)
+@rule("attachment", 8)
 def reset_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """Reset one device."""
     group = _group(scene, choose)

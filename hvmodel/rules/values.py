@@ -20,6 +20,8 @@ SMALL_COUNTS = (1, 2, 3, 4, 5, 8, 16, 17, 64, 100)
 MIDDLE_COUNTS = (127, 128, 129, 255, 256, 257, 384, 385, 506, 507, 508, 511, 512, 513, 768, 1024)
 LARGE_COUNTS = (2047, 2048, 4094, 4095, 4096, 4097, 5000, 8192)
 HUGE_COUNTS = (65535, 65536, 65537, 66000)
+GIANT_COUNTS = ((1 << 20) - 1, 1 << 20, (1 << 20) + 1)
+"""Pages of 4 GiB: where sizes in bytes turn."""
 
 EDGES = (
     0,
@@ -42,11 +44,12 @@ EDGES = (
     (1 << 64) - 0x1000,
 )
 
-PHYSICAL_BASES = (1 * GIB, 2 * GIB, 5 * GIB, 64 * GIB)
+PHYSICAL_BASES = (1 * GIB, 2 * GIB, 5 * GIB, 64 * GIB, 1 << 45)
+"""The last one has frame numbers of more than 32 bits."""
 
 
 def page_count(choose: Chooser, scale: int) -> int:
-    """A number of pages; ``scale`` 0 stays small, 1 goes to a few MiB, 2 to tens of MiB, 3 beyond 256 MiB."""
+    """A number of pages; ``scale`` 0 stays small, 1 goes to a few MiB, 2 to tens of MiB, 3 beyond 256 MiB, rarely 4 GiB."""
     roll = choose.below(100)
     if scale == 0 or roll < 45:
         return choose.pick(SMALL_COUNTS)
@@ -54,7 +57,7 @@ def page_count(choose: Chooser, scale: int) -> int:
         return choose.pick(MIDDLE_COUNTS) if roll < 95 else 1 + choose.below(1200)
     if scale == 2 or roll < 97:
         return choose.pick(LARGE_COUNTS)
-    return choose.pick(HUGE_COUNTS)
+    return choose.pick(HUGE_COUNTS if choose.below(16) else GIANT_COUNTS)
 
 
 def existing_run(choose: Chooser, book: DomainBook) -> Run | None:

@@ -21,6 +21,12 @@ ALIASES = (
     PciFunction(bus=4, slot=0, group=1),
     PciFunction(bus=4, slot=1, group=1, alias=1),
 )
+FAR = (
+    PciFunction(bus=0x3A, slot=0x1F, function=7, group=0),
+    PciFunction(bus=0x10, slot=0x10, group=1),
+    PciFunction(slot=16, group=2),
+)
+"""Addresses in which decimal and hexadecimal differ."""
 BEHIND_VMD = (PciFunction(slot=1, group=0), PciFunction(segment=0x10000, slot=1, group=1))
 """The PCI segment of the second has more bits than a hypervisor's id has for it."""
 OWNED = (PciFunction(slot=1, group=0), PciFunction(slot=2, group=1), PciFunction(slot=5, group=3, owned=True))
@@ -48,14 +54,16 @@ def draw_configuration(choose: Chooser, profile: str, variation: int | None = No
     devices: tuple[PciFunction, ...] = DEVICES
     if roll < 6:
         devices = DEVICES[:2]
-    elif roll < 8:
+    elif roll < 9:
         devices = ALIASES
-    elif roll == 8:
+    elif roll == 9:
+        devices = FAR
+    elif roll == 10:
         devices = choose.pick((OWNED, BEHIND_VMD))
     changes: dict[str, object] = {"devices": devices, "iova_width": choose.pick((48, 64, 64))}
     if choose.below(6) == 0:
         changes["no_attdev"] = True
-    if choose.below(8) == 0:
+    if choose.below(6) == 0:
         changes["skip"] = _skip_list(choose, devices)
     if choose.below(12) == 0:
         changes["mshv"] = False
