@@ -153,7 +153,7 @@ def test_no_legal_unmap_needs_memory() -> None:
     assert not failed(whole, middle)
 
 
-# --- the catalogue -----------------------------------------------------------------------------------------------------------------
+# --- the catalogue ---------------------------------------------------------------------------------------------------------------
 
 
 def test_every_catalogue_entry_with_a_variant_is_answered() -> None:

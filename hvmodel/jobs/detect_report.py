@@ -37,7 +37,7 @@ SEEN_BY = 3
 def progress_printer() -> Progress:
     """Shows where the job is: one line that renews itself on a terminal, a line every ten seconds elsewhere. On stderr."""
     terminal = sys.stderr.isatty()
-    last = time.monotonic() - (0 if terminal else 5)
+    last = time.monotonic() - (0 if terminal else 8)
 
     def show(done: int, planned: int, found: int, seconds: float) -> None:
         nonlocal last

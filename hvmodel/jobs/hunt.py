@@ -21,7 +21,7 @@ from hvmodel.faults import CALL_SITES
 from hvmodel.gears.minimise import Target, minimise
 from hvmodel.gears.walk import Run, runs, settle, walk
 from hvmodel.jobs.findings import Finding, Group, Mark, group, mark_of, prune
-from hvmodel.jobs.naming import name
+from hvmodel.jobs.naming import name_findings
 from hvmodel.operations import KINDS, Operation
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
@@ -374,7 +374,7 @@ def hunt(options: Options, progress: Callable[[int, int, float], None] | None = 
         if known is None or finding.rank < known.rank:
             merged[finding.key] = finding
     report = Report(options, tally, group(prune(list(merged.values()))))
-    name(report.groups, jobs)
+    name_findings(report.groups, jobs)
     return report
 
 

@@ -95,7 +95,7 @@ def defects_of(finding: Finding) -> tuple[str, ...]:
     return ()
 
 
-def name(groups: list[Group], jobs: int) -> None:
+def name_findings(groups: list[Group], jobs: int) -> None:
     """Name the best findings of each group, in ``jobs`` processes."""
     findings = [finding for item in groups for finding in item.findings[:SHOWN]]
     if jobs < 2 or len(findings) < 8:
@@ -118,4 +118,4 @@ def short(defects: tuple[str, ...]) -> str:
     return " ".join(defect.split("-", 1)[0] for defect in defects)
 
 
-__all__ = ["defects_of", "name", "short"]
+__all__ = ["defects_of", "name_findings", "short"]

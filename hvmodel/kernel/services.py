@@ -330,7 +330,7 @@ class Kernel:
         device.priv = value
 
     def hv_build_devid_oftype(self, device: Device, kind: int) -> int:
-        """``union hv_device_id``: for PCI the requester id that DMA carries, for LOGICAL the function's own number. Both keep 16 bits
+        """``union hv_device_id``: for PCI the requester id that DMA carries, for LOGICAL the own number. Both keep 16 bits
         of the segment."""
         if kind == abi.HV_DEVICE_TYPE_PCI:
             return abi.device_id(abi.HV_DEVICE_TYPE_PCI, device.requester & U32)
