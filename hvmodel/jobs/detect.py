@@ -17,7 +17,7 @@ from typing import Any
 
 from hvmodel.drivers import REGISTRY
 from hvmodel.gears.walk import settle
-from hvmodel.jobs.trials import GEARS, Limit, Task, Trial, run_trial, seed_of
+from hvmodel.jobs.trials import GEARS, MINIMISED, Limit, Task, Trial, run_trial, seed_of
 
 Progress = Callable[[int, int, int, float], None]
 """Told of trials done, trials planned, trials that found, seconds."""
@@ -27,7 +27,8 @@ _SLOWEST_FIRST = ("uniform", "hypothesis", "walk")
 
 @dataclass(slots=True)
 class Options:
-    """What to measure: drivers by gears by trials. ``jobs`` is the number of processes (0: one per core)."""
+    """What to measure: drivers by gears by trials. ``jobs`` is the number of processes (0: one per core). Of each driver and gear
+    the first ``minimised`` trials are minimised."""
 
     drivers: list[str]
     gears: list[str] = field(default_factory=lambda: list(GEARS))
@@ -35,6 +36,7 @@ class Options:
     limit: Limit = field(default_factory=lambda: Limit(seconds=60.0))
     seed: int = 0
     jobs: int = 0
+    minimised: int = MINIMISED
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ def schedule(options: Options, earlier: Sequence[Trial] = ()) -> list[Task]:
     return sorted(tasks, key=order)
 
 
-def _work(tasks: Sequence[Task], limit: Limit, counter: Any, channel: Any) -> None:
+def _work(tasks: Sequence[Task], options: Options, counter: Any, channel: Any) -> None:
     """A worker process: take one trial after the other until none is left or the parent is gone, which alone hears interrupts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settle()
@@ -105,7 +107,7 @@ def _work(tasks: Sequence[Task], limit: Limit, counter: Any, channel: Any) -> No
                 index, counter.value = counter.value, counter.value + 1
             if index >= len(tasks):
                 break
-            channel.put(("trial", run_trial(tasks[index], limit)))
+            channel.put(("trial", run_trial(tasks[index], options.limit, options.minimised)))
         channel.put(("done", None))
     except BaseException:
         channel.put(("failed", traceback.format_exc()))
@@ -117,7 +119,7 @@ def detect(options: Options, progress: Progress | None = None, earlier: Sequence
     context: Any = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
     channel, counter = context.Queue(), context.Value("q", 0)
     jobs = min(options.jobs or os.cpu_count() or 1, len(tasks))
-    workers = [context.Process(target=_work, args=(tasks, options.limit, counter, channel), daemon=True) for _ in range(jobs)]
+    workers = [context.Process(target=_work, args=(tasks, options, counter, channel), daemon=True) for _ in range(jobs)]
     started = time.monotonic()
     for worker in workers:
         worker.start()

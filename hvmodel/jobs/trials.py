@@ -69,13 +69,18 @@ class Trial:
     minimised: int | None = None
 
 
+MINIMISED = 2
+"""In how many trials of a driver and gear the trace is minimised: that takes longer than most searches."""
+
+
 def seed_of(seed: int, driver: str, gear: str, number: int) -> int:
     """The seed of a trial: 48 bits, the same in every process and on every machine."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{driver}/{gear}/{number}".encode()).digest()[:6])
 
 
-def run_trial(task: Task, limit: Limit) -> Trial:
-    """Do one trial. With a limit of operations a walk or uniform trial does the same on every machine."""
+def run_trial(task: Task, limit: Limit, minimised: int = MINIMISED) -> Trial:
+    """Do one trial; minimise what it found if it is one of the first ``minimised``. With a limit of operations a walk or uniform
+    trial does the same on every machine."""
     search = _Search(task, limit)
     _SEARCHES[task.gear](search)
     found, hit = search.found, search.hit
@@ -83,7 +88,7 @@ def run_trial(task: Task, limit: Limit) -> Trial:
     length = None
     if found and hit is not None:
         names = tuple(dict.fromkeys(violation.property for violation in hit.violations))
-        length = _minimised(task, hit)
+        length = _minimised(task, hit) if task.number < minimised else None
     operations, seconds = search.operations, round(search.seconds, 4)
     if not found:
         # The last run, or its recovery, may go a little beyond.
