@@ -8,7 +8,7 @@ ARGS   ?=
 OPERATIONS ?= 10000000
 
 .DEFAULT_GOAL := help
-.PHONY: help hunt soak test replay bench fuzz coverage lint clean
+.PHONY: help hunt soak detect test replay bench fuzz coverage lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb text; do printf '%-14s %s\n' "$$verb" "$$text"; done
@@ -24,6 +24,9 @@ hunt: $(STAMP) ## search the posted driver (DRIVER=...) for findings; traces go 
 
 soak: $(STAMP) ## ten million operations on each honest driver, in which nothing may be found
 	@for driver in repaired honest-splits honest-whole; do $(BIN)/hvmodel hunt --driver $$driver --operations $(OPERATIONS) $(ARGS) || exit 1; done
+
+detect: $(STAMP) ## measure how soon the defect of each variant is found
+	$(BIN)/hvmodel detect $(ARGS)
 
 test: $(STAMP) ## run the tests and the machines
 	$(BIN)/python -m pytest -q $(ARGS)
