@@ -280,7 +280,7 @@ class Toy(Driver):
 
     def probe_device(self, device: Device) -> int:
         listed = (device.segment, device.bus, device.slot, device.function) in self.skip
-        return -ENODEV if listed or not device.is_pci else 0
+        return -ENODEV if listed or not device.is_pci or device.segment >> 16 else 0
 
     def release_device(self, device: Device) -> None:
         prev = self.where.pop(device, None)

@@ -244,7 +244,7 @@ class LifetimeJudge(Bench):
         parked = {IN_DEFAULT, IN_NULL} | ({NOWHERE} if self.hypervisor.l1vh else set())
         for book in books.devices:
             state = self.hypervisor.devices[book.key]
-            if state.owned or not book.places or state.place in parked:
+            if state.owned or not book.places or state.place in parked or (book.vanished and state.place == NOWHERE):
                 continue
             if state.place.kind == "domain" and state.place.id in books.foreign:
                 continue

@@ -185,8 +185,8 @@ class PlaceJudge(Bench):
         for book, at in here:
             device = book.device
             pointers[device] = self.driver.pointer_domain(device)
+            self._judge_shared(book, at)
             if self._alias_pending(device):
-                self._judge_shared(book, at)
                 if any(at in other.places for other, _ in here if other.key == book.key):
                     continue  # A16: the last answered call for one of them moved all of them
             self._judge_pointer(book, at, pointers[device])
@@ -195,14 +195,17 @@ class PlaceJudge(Bench):
         self.call = call
 
     def _judge_shared(self, book: DeviceBook, place: Place) -> None:
-        """A16: functions with one hypervisor id share one place; it must be one that was answered for one of them."""
+        """A device is still where the last answer for it allows; A16: functions with one hypervisor id share one place, which must be
+        one that was answered for one of them."""
+        if place in book.places:
+            return
         sharers = [other for other in self.core.books.devices if other.key == book.key and other.known]
         self.judged["no-foreign-attach"] += 1
         if any(place in other.places or other.excused for other in sharers):
             return
         allowed = ", ".join(sorted({str(place) for other in sharers for place in other.places}))
         text = f"{book.device.name} is in {place}; by what was answered it can only be in {allowed}"
-        self.fail("no-foreign-attach", book.device.name, text, kind_of(place), "alias")
+        self.fail("no-foreign-attach", book.device.name, text, kind_of(place), "alias" if len(sharers) > 1 else "moved")
 
     def _judge_pointer(self, device: DeviceBook, place: Place, pointer: IommuDomain | None) -> None:
         if pointer is None:

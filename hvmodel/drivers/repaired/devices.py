@@ -119,6 +119,10 @@ class Devices(Hypercalls):
             self.kernel.hv_status_err(status, "hv_iommu_take_back", "")
         return status
 
+    def hv_iommu_may_leave(self, hvdev: HvDevice, where: HvDomain | None) -> bool:
+        """Whether a device can be in the way of an attach: it is not in a static domain, and not adrift."""
+        return not hvdev.adrift if where is None else not self.hv_special_domain(where)
+
     def hv_iommu_leave(self, hvdev: HvDevice, where: HvDomain | None, deposits: Deposits) -> bool:
         """Get the device out of where it is: into the blocking domain, or, if the hypervisor has it no other way, detached. Returns
         whether it is out. (D60)"""
@@ -168,7 +172,7 @@ class Devices(Hypercalls):
                 self.kernel.pr_info(f"Hyper-V: {hvdev.pdev.name} is with its guest by another name")
                 self.hv_iommu_note_alias(hvdev, hvdom)
                 return HV_STATUS_SUCCESS
-            if status in HV_MUST_LEAVE and not left and (where is None or not self.hv_special_domain(where)):
+            if status in HV_MUST_LEAVE and not left and self.hv_iommu_may_leave(hvdev, where):
                 left = self.hv_iommu_leave(hvdev, perhaps, deposits)
                 if left:
                     status = self.hv_iommu_enter(hvdev, hvdom, None, deposits)
