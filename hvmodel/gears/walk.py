@@ -95,7 +95,8 @@ def runs(seed: int, job: int, profiles: list[str], levels: list[int], steps: int
     while True:
         turn = number // 2
         profile = others[turn % len(others)] if others and number % 2 else profiles[0]
-        level = levels[(turn + turn // max(len(others), 1)) % len(levels)]
+        lap, place = divmod(turn, max(len(others), 1))
+        level = levels[(lap + place) % len(levels)]
         yield f"{seed}/{job}/{number}", profile, level, steps
         number += 1
 
