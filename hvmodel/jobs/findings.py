@@ -46,8 +46,8 @@ def key_of(mark: Mark, sites: frozenset[str], beyond: bool, l1vh: bool) -> Key:
 
 @dataclass(slots=True)
 class Finding:
-    """One finding. ``group`` numbers findings that come from one cause; ``trace`` is its file, ``defects`` are the known defects that
-    it is an instance of (``naming.py``)."""
+    """One finding. ``group`` numbers findings of one cause; ``trace`` is its file, ``defects`` are the known defects that it
+    is an instance of (``naming.py``)."""
 
     minimised: Minimised
     driver: str

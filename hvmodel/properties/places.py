@@ -195,8 +195,8 @@ class PlaceJudge(Bench):
         self.call = call
 
     def _judge_shared(self, book: DeviceBook, place: Place) -> None:
-        """A device is still where the last answer for it allows; A16: functions with one hypervisor id share one place, which must be
-        one that was answered for one of them."""
+        """A device is still where the last answer for it allows; A16: functions with one hypervisor id share one place, which must
+        be one that was answered for one of them."""
         if place in book.places:
             return
         sharers = [other for other in self.core.books.devices if other.key == book.key and other.known]
