@@ -50,7 +50,7 @@ class Machine(RuleBasedStateMachine):
     that counts; None means all. ``muted`` are properties that do not count.
     """
 
-    driver: ClassVar[str] = "posted-v0"
+    driver: ClassVar[str] = "repaired"
     starts: ClassVar[Sequence[tuple[str, int]]] = (("default", BEYOND),)
     wanted: ClassVar[str | None] = None
     muted: ClassVar[frozenset[str]] = frozenset()
