@@ -40,6 +40,9 @@ _DECIDING = {
 }
 """The hypercalls whose shortage makes a driver call fail; attach for all others."""
 
+MAX_CALLS = 50_000
+"""Hypercalls in one driver call, however large it is: three times what 4 GiB of single pages need."""
+
 MAX_DEPOSITS = 64
 MAX_IDLE_DEPOSITS = 16
 
@@ -183,7 +186,7 @@ class HypercallJudge(Bench):
             self.unrecovered.pop(code, None)
         if not self.kernel.rep_round:
             self.issued += 1
-            if self.issued > 64 + 4 * -(-self.call_pages // 256):
+            if self.issued > min(64 + 4 * -(-self.call_pages // 256), MAX_CALLS):
                 self._runaway(f"{self.issued} hypercalls", "hypercalls")
         elif self.kernel.rep_round > MAX_ROUNDS:
             self.environment.append(f"the kernel's rep helper goes on after {self.kernel.rep_round} rounds")
