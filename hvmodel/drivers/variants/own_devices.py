@@ -72,8 +72,8 @@ class WayBackIsSuccess(Repaired):
 class RefusedIsOut(Repaired):
     """A device counts as out although the blocking domain refused it for another reason.
 
-    The test for "it has to be detached" has two ways out, and both say yes. Needs a second refusal: after "leave first" the
-    blocking domain answers anything else. The driver no longer knows where the device is, and the attach undoes what is right.
+    The test for "it has to be detached" has two ways out, and both say yes. Needs "leave first", and then a refusal that lasts: one
+    that does not is healed by the way back. The driver loses sight of a device that never left.
     """
 
     def hv_iommu_leave(self, hvdev: HvDevice, where: HvDomain | None, deposits: Deposits) -> bool:
@@ -82,6 +82,7 @@ class RefusedIsOut(Repaired):
             status = self.hv_iommu_att_dev2dom(self.hv_blocked_dom, hvdev.pdev, deposits)
             if status not in HV_MUST_LEAVE:
                 return True
+        self.kernel.pr_info(f"Hyper-V: {hvdev.pdev.name} has to be detached before it can move")
         if where is not None and where.attached_dom:
             return self.hv_iommu_take_back(hvdev, where) == HV_STATUS_SUCCESS
         if self.kernel.l1vh:
