@@ -140,6 +140,14 @@ def test_the_second_of_two_aliases_needs_no_hypercall() -> None:
     assert world.driver.attach_count(world.books.domains[1].domain) == 2
 
 
+def test_what_was_answered_for_an_alias_holds_when_it_is_gone() -> None:
+    """The oracle's side of it: one of two functions behind one id is moved for both, then released; nobody lied."""
+    world = stage(Repaired, Configuration(devices=ALIASES))
+    disown, release = play(world, ops.Claim(1), ops.Disown(1, faults=(Fault(ATTACH, 1, 0x71, 0, 3),)), ops.Release(2))[1:]
+    assert disown.fired
+    assert not failed(disown, release)
+
+
 def test_no_legal_unmap_needs_memory() -> None:
     """iommufd's rule: an unmap of what was mapped must not fail for memory. Only a cut in the middle may."""
     world = stage(Repaired)

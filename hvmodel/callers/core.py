@@ -198,6 +198,9 @@ class IommuCore(Mapping):
             self.watch.begin_call("release_device", None, device)
             ops.release_device(device)
             self.watch.end_call()
+        for other in self.books.devices:  # A16: what was answered for one of them holds for the others, also when it is gone
+            if book.known and other is not book and other.key == book.key and other.known:
+                other.places = {*other.places, *book.places}
         if book.known:  # A12; a device that this kernel never attached is where an earlier one left it
             book.places = {IN_DEFAULT, IN_NULL} if not self.config.l1vh else {NOWHERE, IN_DEFAULT, IN_NULL}
         book.excused = False

@@ -22,7 +22,7 @@ SITES: dict[str, tuple[str, ...]] = {
     "disown": _MOVES,
     "reset": (*_MOVES, "CREATE_DEVICE_DOMAIN"),
     "free": ("DELETE_DEVICE_DOMAIN",),
-    "release": ("DETACH_DEVICE_DOMAIN", "DETACH_DEVICE"),
+    "release": ("DETACH_DEVICE_DOMAIN", "DETACH_DEVICE", "ATTACH_DEVICE_DOMAIN"),
     "map": ("MAP_DEVICE_GPA_PAGES", "MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
     "map-scattered": ("MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
     "unmap": ("UNMAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),

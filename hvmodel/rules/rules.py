@@ -142,7 +142,7 @@ def probe_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
     return ops.Probe(choose.pick(absent)) if absent else None
 
 
-@rule("probing", 4, CONTRACT)
+@rule("probing", 8, CONTRACT)
 def unplug_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """A device vanishes without release."""
     group = _group(scene, choose)

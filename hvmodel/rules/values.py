@@ -57,7 +57,7 @@ def page_count(choose: Chooser, scale: int) -> int:
         return choose.pick(MIDDLE_COUNTS) if roll < 95 else 1 + choose.below(1200)
     if scale == 2 or roll < 97:
         return choose.pick(LARGE_COUNTS)
-    return choose.pick(HUGE_COUNTS if choose.below(16) else GIANT_COUNTS)
+    return choose.pick(HUGE_COUNTS if choose.below(8) else GIANT_COUNTS)
 
 
 def existing_run(choose: Chooser, book: DomainBook) -> Run | None:
