@@ -126,7 +126,7 @@ def delete_vm(scene: Scene, choose: Chooser) -> ops.Operation | None:
     return ops.VmDelete(choose.pick(vms)) if vms else None
 
 
-@rule("probing", 8)
+@rule("probing", 12)
 def release_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """Hot-unplug of a device that nobody owns."""
     group = _group(scene, choose)
@@ -135,11 +135,16 @@ def release_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
     return ops.Release(choose.pick(group.devices).number)
 
 
-@rule("probing", 12)
+@rule("probing", 16)
 def probe_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
-    """Hot-plug of an absent device."""
+    """Hot-plug of an absent device; rather into a group that is in use than into one that is idle."""
     absent = [book.device.number for book in scene.world.books.devices if not book.device.present]
-    return ops.Probe(choose.pick(absent)) if absent else None
+    if not absent:
+        return None
+    number = choose.pick(absent)
+    group = scene.world.books.groups.get(scene.world.config.devices[number].group)
+    idle = group is not None and group.domain is group.default_domain
+    return None if idle and choose.below(8) else ops.Probe(number)
 
 
 @rule("probing", 8, CONTRACT)
@@ -244,9 +249,12 @@ def detach_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
 
 @rule("attachment", 8)
 def reset_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
-    """Reset one device."""
+    """Reset one device: any, or the one that joined its group last."""
     group = _group(scene, choose)
-    return None if group is None else ops.Reset(choose.pick(group.devices).number, group.owner or 0)
+    if group is None:
+        return None
+    device = choose.pick(group.devices) if choose.below(2) == 0 else group.devices[-1]
+    return ops.Reset(device.number, group.owner or 0)
 
 
 # --- mappings -----------------------------------------------------------------------------------------------------------
