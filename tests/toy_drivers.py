@@ -100,6 +100,8 @@ class Toy(Driver):
         """The domain that each claimed device was last put into."""
         self.strays: set[Device] = set()
         """Devices that nobody uses and that could not be moved out of a domain; moved out before the next delete."""
+        self.names: dict[int, int] = {}
+        """By which id a guest knows each device that was last given to one."""
         self.live: set[int] = set()
         self.zombies: list[int] = []
         """Ids of domains that are freed and whose delete was refused; deleted at the next occasion."""
@@ -196,14 +198,17 @@ class Toy(Driver):
         if domain.guest:
             logical = self.device_id(device, abi.HV_DEVICE_TYPE_LOGICAL)
             guest = (domain.guest, pci, abi.ATTDEV_FLAG_LOGICAL_ID, 0, 0, 0, logical, 0, 0, 0)
-            return self.call(abi.HVCALL_ATTACH_DEVICE, abi.ATTACH_DEVICE, *guest, payer=domain.guest)
+            status = self.call(abi.HVCALL_ATTACH_DEVICE, abi.ATTACH_DEVICE, *guest, payer=domain.guest)
+            if status == 0:
+                self.names[pci] = logical
+            return status
         values = (HV_PARTITION_ID_SELF, 0, abi.HV_DEVICE_DOMAIN_TYPE_S2, domain.ident, pci)
         status = self.call(abi.HVCALL_ATTACH_DEVICE_DOMAIN, abi.ATTACH_DEVICE_DOMAIN, *values)
         return 0 if status == abi.HV_STATUS_DEVICE_ALREADY_IN_DOMAIN else status
 
     def take_back(self, device: Device, domain: ToyDomain) -> int:
         """Take a device back from a guest; answers the result code."""
-        logical = self.device_id(device, abi.HV_DEVICE_TYPE_LOGICAL)
+        logical = self.names.get(self.device_id(device), 0)
         return self.call(abi.HVCALL_DETACH_DEVICE, abi.DETACH_DEVICE, domain.guest, logical)
 
     # --- domains ----------------------------------------------------------------------------------------------------
@@ -320,6 +325,9 @@ class Toy(Driver):
             errno = self.kernel.hv_result_to_errno(status)
             return -EIO if errno == -EINVAL else errno
         self.where[device] = new
+        for other in self.where:
+            if other.requester == device.requester:
+                self.where[other] = new  # the hypervisor has moved them all
         self.strays.discard(device)
         self.reap()
         return 0
