@@ -123,8 +123,8 @@ class Mapping:
         size = pgsize * count & U64
         start = iova >> PAGE_SHIFT
         end = min(start + (size >> PAGE_SHIFT), PAGE_END)
-        self.watch.begin_call("unmap_pages", book, None, size >> PAGE_SHIFT)
-        extents = book.met_extents(start, end)
+        extents = book.met_extents(start, end)  # a driver may take all of them: that much work is fair
+        self.watch.begin_call("unmap_pages", book, None, max(size >> PAGE_SHIFT, sum(high - low for low, high in extents)))
         self.kernel.cpu.atomic_caller = True  # the DMA API unmaps in any context; there is no gfp to say which
         answer = self.ops.unmap_pages(book.domain, iova, pgsize, count)
         self.kernel.cpu.atomic_caller = False
