@@ -1,0 +1,44 @@
+"""The command line. Each module of this package adds its verbs: ``hunt``, ``detect``, ``traces``, ``measure``.
+
+Exit status everywhere: 0 nothing found or the property holds, 1 findings or the property fails, 2 wrong use or input. ``detect`` is
+there to find: 0 everything found in all trials and no power lost, else 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rich.console import Console
+
+from hvmodel import __version__
+from hvmodel.cli import detect, hunt, measure, traces
+from hvmodel.cli.arguments import Parser, Run
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="hvmodel", description="Stateful model-checking harness for the Hyper-V root virtual IOMMU driver.")
+    parser.add_argument("--version", action="version", version=f"hvmodel {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    for module in (hunt, traces, detect, measure):
+        module.add(verbs)
+    return parser
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+    return Console(width=width, highlight=False, emoji=False, markup=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    run: Run = args.run
+    try:
+        return run(args, _console())
+    except KeyboardInterrupt:
+        print("hvmodel: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 2
