@@ -154,7 +154,7 @@ class World:
         if effects:
             hypervisor.effects = []
         completed = status >> REP_COUNT_SHIFT & REP_MASK if code in abi.REP_CALLS else 0
-        judge.after_hypercall(HypercallRecord(code, control, page[:40], status, completed, refused), effects)
+        judge.after_hypercall(HypercallRecord(code, control, page[:48], status, completed, refused), effects)
         return status
 
     # --- operations -------------------------------------------------------------------------------------------------------

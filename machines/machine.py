@@ -29,6 +29,7 @@ from hvmodel.rules.rules import RULES, Rule, Scene, propose
 from hvmodel.rules.worlds import draw_configuration
 from hvmodel.traces.format import write
 from hvmodel.traces.story import tell
+from hvmodel.traces.words import call_lines, parted_lines
 from hvmodel.world import Outcome, World
 
 ENTROPY = st.integers(min_value=0, max_value=(1 << 96) - 1)
@@ -137,7 +138,7 @@ def describe(small: Minimised, finding: Finding, out: Path | None) -> str:
     lines += [f"  assumes {assumption}" for assumption in finding.assumptions]
     for step in steps:
         lines.append(f"  {step.number}. {step.headline}")
-    lines += [f"     {line}" for line in steps[-1].calls + [f"| {view}" for view in steps[-1].views]]
+    lines += [f"       {line}" for line in call_lines(steps[-1].calls) + [f"| {line}" for line in parted_lines(steps[-1].views)]]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         path = out / f"{claim.id}.json"

@@ -172,7 +172,7 @@ class PageJudge(Bench):
         domain = self.hypervisor.domains.get(book.hv_id) if book.hv_id is not None else None
         return domain is not None and domain.table.frame(page) is not None
 
-    def _tree(self, book: DomainBook, start: int, end: int) -> Triples | None:
+    def driver_tree(self, book: DomainBook, start: int, end: int) -> Triples | None:
         """The driver's tree over a page range, as a lookup would see it: the first node that holds a page decides."""
         tree = self.driver.tree(book.domain)
         if tree is None:
@@ -237,7 +237,7 @@ class PageJudge(Bench):
         allowed: list[tuple[int, int]] | None,
     ) -> None:
         held = book.pages.slice(start, end)
-        tree = self._tree(book, start, end)
+        tree = self.driver_tree(book, start, end)
         device_domain = book.kind == "device"
         table: Triples = []
         if device_domain:

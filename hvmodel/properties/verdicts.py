@@ -26,7 +26,8 @@ class Violation(NamedTuple):
 
 
 class HypercallRecord(NamedTuple):
-    """One hypercall of a driver call. ``header`` is the start of the input page; ``refused`` says that a fault decided."""
+    """One hypercall of a driver call. ``header`` is the start of the input page, up to the first list entry;
+    ``refused`` says that a fault decided."""
 
     code: int
     control: int

@@ -16,6 +16,7 @@ from hvmodel.operations import Boot, Kexec
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.traces.format import Trace, TraceError, read
 from hvmodel.traces.story import Step, judged, tell
+from hvmodel.traces.words import call_lines, is_routine, log_lines, parted_lines
 
 
 def replay_file(path: Path, driver: str | None, judge_all: bool, console: Console) -> int:
@@ -37,9 +38,7 @@ def replay(trace: Trace, driver: str, judge_all: bool, console: Console) -> int:
     print_start(trace, driver, console)
     steps, _world = tell(trace, driver)
     wanted = None if judge_all else trace.property
-    shown = judged(steps, wanted) if wanted is not None else None
-    for step in steps:
-        print_step(step, wanted, shown is None or step.number == shown[0], console)
+    print_steps(steps, wanted, console)
     for text in (_idle(steps), _unfired(steps)):
         if text:
             console.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)
@@ -58,16 +57,26 @@ def print_start(trace: Trace, driver: str, console: Console) -> None:
     console.print(Text(f"driver {driver}; " + ("; ".join(unusual) or "default hypervisor, no options")), soft_wrap=True)
 
 
-def print_step(step: Step, wanted: str | None, others: bool, console: Console) -> None:
+def print_steps(steps: list[Step], wanted: str | None, console: Console) -> None:
+    """All operations; a property beside the wanted one is named where that fails."""
+    shown = judged(steps, wanted) if wanted is not None else None
+    views: list[str] = []
+    for step in steps:
+        now = parted_lines(step.views)
+        print_step(step, wanted, shown is None or step.number == shown[0], now if now != views else [], console)
+        views = now
+
+
+def print_step(step: Step, wanted: str | None, others: bool, parted: list[str], console: Console) -> None:
     """One operation with the calls that it made, what came apart, and which properties failed."""
     style = "bold" if step.outcome.applied else "dim"
     console.print(Text(f"{step.number:>3}. {step.headline}", style=style), soft_wrap=True)
-    boring = isinstance(step.operation, Boot | Kexec) and not others and not step.outcome.fired
-    for line in () if boring else step.calls:
-        console.print(Text(f"     {line}", style="yellow" if "(refused)" in line else "dim"), soft_wrap=True)
-    for line in step.log:
+    boring = is_routine(step) or (isinstance(step.operation, Boot | Kexec) and not others and not step.outcome.fired)
+    for line in () if boring else call_lines(step.calls):
+        console.print(Text(f"       {line}", style="yellow" if "(refused)" in line else "dim"), soft_wrap=True)
+    for line in log_lines(step):
         console.print(Text(f"       log {line}", style="dim"), soft_wrap=True)
-    for line in step.views:
+    for line in parted:
         console.print(Text(f"       | {line}", style="cyan"), soft_wrap=True)
     for text in step.outcome.environment:
         console.print(Text(f"       environment: {text}", style="dim"), soft_wrap=True)
