@@ -15,7 +15,7 @@ from hvmodel import __version__
 from hvmodel import operations as ops
 from hvmodel.cli import main
 from hvmodel.configuration import Configuration
-from hvmodel.traces.format import Trace, write
+from hvmodel.traces.format import VERSION, Trace, write
 
 DRIVER = "posted-v0"
 ROOT = Path(__file__).parent.parent
@@ -160,12 +160,12 @@ def test_replay_statuses(fails: Path, holds: Path, capsys: pytest.CaptureFixture
 def test_replay_of_what_is_no_trace(tmp_path: Path, fails: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Protects against tracebacks for bad input: one line that names the file, and status 2."""
     future, bad = tmp_path / "future.json", tmp_path / "bad.json"
-    future.write_text(fails.read_text().replace('"hvmodel-trace": 1', '"hvmodel-trace": 2'))
+    future.write_text(fails.read_text().replace(f'"hvmodel-trace": {VERSION}', '"hvmodel-trace": 99'))
     bad.write_text(fails.read_text()[:-20])
     wrong = {
         tmp_path / "none.json": "No such file or directory",
         tmp_path: "Is a directory",
-        future: "hvmodel-trace: version 2 is newer than this harness reads (1); update hvmodel",
+        future: f"hvmodel-trace: version 99 is newer than this harness reads ({VERSION}); update hvmodel",
         bad: "the file is cut off",
     }
     for path, why in wrong.items():

@@ -21,15 +21,17 @@ from rich.console import Console
 from toy_drivers import HONEST
 
 from hvmodel import operations as ops
+from hvmodel.callers.levels import LEVELS
 from hvmodel.configuration import Configuration, PciFunction
 from hvmodel.drivers import REGISTRY, register
 from hvmodel.faults import KERNEL_SITES, Fault
 from hvmodel.gears.walk import walk
 from hvmodel.hypervisor.abi import CALL_CODES
 from hvmodel.hypervisor.policies import DEFAULT, PROFILES, QUESTIONS
-from hvmodel.properties.catalogue import PROPERTIES
+from hvmodel.properties.catalogue import PROPERTIES, SEVERITIES
 from hvmodel.rules.worlds import PROFILE_NAMES
 from hvmodel.traces.format import MAX_BYTES, VERSION, Trace, TraceError, from_json, read, to_json, write
+from hvmodel.traces.observed import Observed, ObservedCall, ObservedHypercall
 from hvmodel.traces.replay import replay, replay_file
 from hvmodel.world import GFPS, PROTS
 
@@ -48,12 +50,40 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(HOSTILE, inner, max_size=4),
     max_leaves=12,
 )
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
+WORDS = st.text(max_size=8)
+HYPERCALLS = st.builds(
+    ObservedHypercall,
+    WORDS,
+    WORDS,
+    done=st.none() | st.integers(0, 0xFFF),
+    refused=st.booleans(),
+    times=st.integers(1, 50_000),
 )
-ABOUT = st.dictionaries(st.text().filter(lambda name: name != "property"), PLAIN, max_size=3)
+CALLS = st.builds(ObservedCall, WORDS, WORDS, st.lists(HYPERCALLS, max_size=3).map(tuple), st.integers(0, 9))
+OBSERVED = st.builds(Observed, WORDS, st.lists(CALLS, max_size=3).map(tuple), st.integers(0, 9))
+TEXTS = st.lists(WORDS, max_size=3)
+ORIGINS = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("gear", "seed", "date", "shard", "minimised-from", "note"), WORDS | TEXTS)
+)
+VIEWS = st.fixed_dictionaries({}, optional=dict.fromkeys(("of", "caller", "limbo", "driver", "hypervisor"), WORDS))
+
+
+def findings(operations: int) -> st.SearchStrategy[dict[str, Any]]:
+    """What a finding may hold besides its property."""
+    optional: dict[str, st.SearchStrategy[Any]] = {
+        "severity": st.sampled_from(SEVERITIES),
+        "summary": WORDS,
+        "call": WORDS,
+        "level": st.sampled_from(LEVELS),
+        "assumptions": TEXTS,
+        "defects": TEXTS,
+        "views": st.lists(VIEWS, max_size=2),
+    }
+    if operations:
+        optional["step"] = st.integers(1, operations)
+    return st.fixed_dictionaries({}, optional=optional)
+
+
 KERNEL_FAULTS = st.builds(
     Fault,
     st.sampled_from(KERNEL_SITES),
@@ -132,6 +162,17 @@ def field_values(name: str, config: Configuration) -> st.SearchStrategy[Any]:
     return st.integers(low, 3)
 
 
+def made_before(operations: list[ops.Operation], given: dict[str, Any], cls: type[ops.Operation]) -> list[ops.Operation]:
+    """What has to be made first so that an operation of these fields names only what exists."""
+    missing: list[ops.Operation] = []
+    for name, maker in (("domain", ops.Alloc), ("vm", ops.VmCreate)):
+        if name in given and cls is not maker:
+            made: ops.Operation = ops.Alloc(given[name]) if maker is ops.Alloc else ops.VmCreate(given[name])
+            if not any(isinstance(op, maker) and getattr(op, name) == given[name] for op in operations):
+                missing.append(made)
+    return missing
+
+
 @st.composite
 def traces(draw: st.DrawFn) -> Trace:
     """Any trace."""
@@ -140,6 +181,7 @@ def traces(draw: st.DrawFn) -> Trace:
     for kind in draw(st.lists(st.sampled_from(tuple(ops.KINDS)), max_size=6)):
         cls = ops.KINDS[kind]
         given_fields = {name: draw(field_values(name, config)) for name in ops.field_names(cls)}
+        operations += made_before(operations, given_fields, cls)
         operations.append(cls(faults=draw(FAULTS), **given_fields))
     name = draw(st.none() | st.sampled_from(tuple(PROPERTIES)))
     return Trace(
@@ -147,9 +189,10 @@ def traces(draw: st.DrawFn) -> Trace:
         operations,
         driver=draw(st.sampled_from((DRIVER, "repaired")) | st.text(max_size=8)),
         property=name,
-        finding=draw(ABOUT) if name is not None else {},
-        origin=draw(ABOUT),
+        finding=draw(findings(len(operations))) if name is not None else {},
+        origin=draw(ORIGINS),
         harness=draw(st.text(max_size=8)),
+        observed=draw(st.just([]) | st.lists(OBSERVED, min_size=len(operations), max_size=len(operations))),
     )
 
 
@@ -219,7 +262,7 @@ def test_any_trace_can_be_replayed(trace: Trace) -> None:
 # --- what is no trace -------------------------------------------------------------------------------------------------
 
 RICH = {
-    "hvmodel-trace": 1,
+    "hvmodel-trace": 2,
     "harness": "0.1.0",
     "driver": "posted-v0",
     "configuration": {
@@ -250,12 +293,18 @@ RICH = {
         {"op": "unmap", "domain": 1, "iova": "0x100000", "pages": 16},
         {"op": "recover"},
     ],
-    "finding": {"property": "no-stale-mapping", "severity": "isolation"},
-    "origin": {"gear": "walk", "seed": "0/0/0"},
+    "observed": [
+        {}, {}, {"answer": "ok"}, {}, {}, {}, {}, {},
+        {"answer": "done", "more": 3, "calls": [{"call": "free", "answer": "", "more": 1, "hypercalls": [
+            {"call": "DELETE_DEVICE_DOMAIN", "status": "SUCCESS", "done": 1, "refused": True, "times": 2}]}]},
+    ],
+    "finding": {
+        "property": "no-stale-mapping", "severity": "isolation", "summary": "one page", "step": 8, "call": "unmap_pages",
+        "level": "kernel", "assumptions": ["X1"], "defects": ["D1"],
+        "views": [{"of": "domain 1", "caller": "nothing", "limbo": "nothing", "driver": "nothing", "hypervisor": "a page"}],
+    },
+    "origin": {"gear": "walk", "seed": "0/0/0", "date": "2026-11-24", "shard": "1/2", "minimised-from": ["0/0/1"], "note": ""},
 }  # fmt: skip
-
-FREE = ("finding", "origin", "harness")
-"""Fields whose contents are for people and are not checked, but for the property's name."""
 
 Path_ = tuple[str | int, ...]
 
@@ -296,7 +345,6 @@ def names_the_place(line: str, at: Path_) -> bool:
 
 
 PLACES = list(paths(RICH))
-CHECKED = [at for at in PLACES if at[0] not in FREE]
 
 
 def test_the_rich_trace_is_one() -> None:
@@ -311,7 +359,7 @@ def test_the_rich_trace_is_one() -> None:
 @pytest.mark.parametrize("wrong", [1.5, {"a": 1}, [[[]]], -1, 1 << 200], ids=repr)
 def test_a_wrong_value_is_refused_where_it_stands(wrong: Any) -> None:
     """Protects the person who edits a trace: a wrong value is refused, and the line names where it is."""
-    for at in CHECKED:
+    for at in PLACES:
         line = refusal(changed(at, wrong))
         assert names_the_place(line, at), (line, at)
 
@@ -320,7 +368,15 @@ def test_any_single_change_is_read_or_refused_where_it_stands() -> None:
     """Protects against tracebacks for edited traces: each place removed, and replaced by a value of each JSON type."""
     numbers: list[Any] = [None, True, False, 0, 1, 64, 4096, 1 << 52, 1 << 64]
     values = [*numbers, "", "x", "0x", "-0x1", "0x10", "boot", [], {}, [1], [[1, 1]]]
-    missed = ("not a trace: the field", "operations: missing", "operations[2].device: must be 0 to 0x0", "operations[3].group: no")
+    missed = (
+        "not a trace: the field",
+        "operations: missing",
+        "operations[2].device: must be 0 to 0x0",
+        "operations[3].group: no",
+        "operations[3].domain: no alloc before it",
+        "observed: has",
+        "finding.step: there is no operation",
+    )
     for at in PLACES:
         for value in values:
             line = read_or_refused(changed(at, value))
@@ -336,7 +392,7 @@ def test_an_unknown_field_is_refused_where_it_stands() -> None:
         inner: Any = RICH
         for step in at:
             inner = inner[step]
-        if not isinstance(inner, dict) or at[:1] in [(name,) for name in FREE]:
+        if not isinstance(inner, dict):
             continue
         line = refusal(changed((*at, "pagse"), 1))
         assert line.startswith(spelled((*at, "pagse")) + ": unknown field (known: "), line
@@ -479,11 +535,13 @@ def test_configurations_that_no_world_has() -> None:
 def test_a_hand_written_trace_needs_little() -> None:
     """Protects traces written by hand: no property, driver or configuration; numbers in hex or decimal, with defaults left out."""
     spellings = ["0x100000", "1048576", 1048576, " 0x100000 ", "0X100000"]
-    read_as = [from_json(json.dumps({"hvmodel-trace": 1, "operations": [{"op": "map", "iova": s}]})) for s in spellings]
-    assert [trace.operations for trace in read_as] == [[ops.Map(iova=0x100000)]] * len(spellings)
+    start = [{"op": "boot"}, {"op": "alloc"}]
+    read_as = [from_json(json.dumps({"hvmodel-trace": 1, "operations": [*start, {"op": "map", "iova": s}]})) for s in spellings]
+    assert [trace.operations[2:] for trace in read_as] == [[ops.Map(iova=0x100000)]] * len(spellings)
     assert {(trace.property, trace.driver, trace.config == Configuration()) for trace in read_as} == {(None, DRIVER, True)}
-    counts = from_json('{"hvmodel-trace": 1, "operations": [{"op": "map", "pages": "0x180"}, {"op": "map", "pages": 384}]}')
-    assert counts.operations == [ops.Map(pages=384)] * 2
+    maps: list[Any] = [{"op": "map", "pages": "0x180"}, {"op": "map", "pages": 384}]
+    counts = from_json(json.dumps({"hvmodel-trace": 1, "operations": [*start, *maps]}))
+    assert counts.operations[2:] == [ops.Map(pages=384)] * 2
     for wrong in ("100000h", "0xg", "1e6", "ten", "", "0x" + "1" * 40, "--1"):
         line = refusal(json.dumps({"hvmodel-trace": 1, "operations": [{"op": "map", "iova": wrong}]}))
         assert line.startswith("operations[0].iova: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from hvmodel.callers.levels import BEYOND, LEVELS
 from hvmodel.configuration import Configuration
@@ -13,6 +14,7 @@ from hvmodel.operations import Operation
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
 from hvmodel.traces.format import Trace
+from hvmodel.traces.record import recorded
 
 Mark = tuple[str, str, tuple[object, ...]]
 """Property, driver call, shape: what one violation looks like without its values."""
@@ -123,15 +125,12 @@ class Finding:
         )
 
     def as_trace(self) -> Trace:
-        """The finding as a trace file."""
-        about = {
-            "severity": self.severity,
-            "summary": self.minimised.violation.detail,
-            "level": self.level,
-            "assumptions": self.assumptions,
-        }
+        """The finding as a trace file, with what is observed when it runs."""
+        about: dict[str, Any] = {"summary": self.minimised.violation.detail, "level": self.level, "assumptions": self.assumptions}
+        if self.defects:
+            about["defects"] = list(self.defects)
         origin = {"gear": self.gear, "seed": self.seed}
-        return Trace(self.config, self.operations, self.driver, self.property_id, about, origin)
+        return recorded(Trace(self.config, self.operations, self.driver, self.property_id, about, origin))
 
     def as_json(self) -> dict[str, object]:
         """The finding in a report."""

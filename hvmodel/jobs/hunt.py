@@ -23,7 +23,7 @@ from hvmodel.gears.walk import Run, runs, settle, walk
 from hvmodel.jobs.findings import Finding, Group, Mark, group, mark_of, prune
 from hvmodel.jobs.naming import name_findings
 from hvmodel.operations import KINDS, Operation
-from hvmodel.properties.catalogue import PROPERTIES
+from hvmodel.properties.catalogue import ALWAYS_JUDGED, PROPERTIES
 from hvmodel.properties.verdicts import Violation
 from hvmodel.rules.rules import RULES
 from hvmodel.rules.worlds import PROFILE_NAMES
@@ -106,24 +106,9 @@ class Tally:
         return {
             "rules": [name for name in RULES if not self.rules.get(name)],
             "operations": [kind for kind in KINDS if not self.applied.get(kind, [0, 0])[1]],
-            "properties": [name for name in PROPERTIES if not self.judged.get(name) and name not in _ALWAYS_ON],
+            "properties": [name for name in PROPERTIES if not self.judged.get(name) and name not in ALWAYS_JUDGED],
             "fault sites": [site for site in CALL_SITES if not self.sites.get(site)],
         }
-
-
-_ALWAYS_ON = frozenset(
-    {
-        "input-page-bounds",
-        "no-use-after-free",
-        "no-null-dereference",
-        "no-uninitialised-read",
-        "every-call-ends",
-        "no-sleep-in-atomic",
-        "gfp-is-used",
-        "control-word-valid",
-    }
-)
-"""Properties without a precondition: the kernel services and the door check them at every step."""
 
 
 @dataclass(slots=True)

@@ -267,3 +267,17 @@ PROPERTIES: dict[str, Property] = _table(
         "mail aXeO7wh7bpacJ1Sk@skinsburskii.localdomain (review of v0)",
     ),
 )
+
+ALWAYS_JUDGED = frozenset(
+    {
+        "input-page-bounds",
+        "no-use-after-free",
+        "no-null-dereference",
+        "no-uninitialised-read",
+        "every-call-ends",
+        "no-sleep-in-atomic",
+        "gfp-is-used",
+        "control-word-valid",
+    }
+)
+"""Properties without a precondition: the kernel services and the door check them at every step."""

@@ -1,26 +1,7 @@
-"""The trace file: JSON, versioned, meant to be read, edited and mailed.
+"""The trace file: JSON, versioned, meant to be read, edited and mailed. ``FORMAT.md`` is its one page.
 
-A whole one, which can be written by hand::
-
-    {
-      "hvmodel-trace": 1,
-      "driver": "posted-v0",
-      "configuration": {"policies": {"detach_leaves": "null"}, "no_attdev": true},
-      "operations": [
-        {"op": "boot"},
-        {"op": "alloc", "domain": 1, "device": 0},
-        {"op": "map", "domain": 1, "iova": "0x100000", "paddr": "0x40000000", "pages": 16},
-        {"op": "unmap", "domain": 1, "iova": "0x100000", "pages": 16,
-         "faults": [{"site": "UNMAP_DEVICE_GPA_PAGES", "nth": 1, "status": "0x71", "done": 4, "times": 1}]}
-      ],
-      "finding": {"property": "no-stale-mapping"}
-    }
-
-Kinds of operations and their fields are those of ``hvmodel/operations.py``, fault fields those of ``hvmodel/faults.py`` (``times``
-may be "until lifted"), configuration fields those of ``hvmodel/configuration.py``, policies those of
-``hvmodel/hypervisor/policies.py``. Addresses and statuses are hex strings, counts are numbers; what is left out has its default.
-A trace begins with ``boot``; an operation that finds nothing to act on does nothing. ``finding`` and ``origin`` may be left out.
-Reading checks everything; whatever is wrong becomes one :class:`TraceError` whose text names the place.
+A trace is a start, operations, and, if it has them, what was observed, the finding and where it came from. Reading checks
+everything; whatever is wrong becomes one :class:`TraceError` whose text names the place. What is written reads back equal.
 """
 
 from __future__ import annotations
@@ -32,14 +13,19 @@ from typing import Any
 
 from hvmodel import __version__
 from hvmodel import operations as ops
+from hvmodel.callers.levels import LEVELS
 from hvmodel.configuration import Configuration, PciFunction
 from hvmodel.faults import KERNEL_SITES, Fault
 from hvmodel.hypervisor.abi import CALL_CODES
 from hvmodel.hypervisor.policies import DEFAULT, PROFILES, QUESTIONS, Policies, differences
-from hvmodel.properties.catalogue import PROPERTIES
+from hvmodel.properties.catalogue import PROPERTIES, SEVERITIES
+from hvmodel.traces.checks import TraceError, array, boolean, choice, fail, integer, obj, shown, text
+from hvmodel.traces.observed import Observed, observed_in, observed_out
 from hvmodel.world import GFPS, PROTS
 
-VERSION = 1
+VERSION = 2
+"""Version 2 added ``observed`` and more fields to ``finding``; a file of version 1 is one of version 2 without them."""
+
 MAX_BYTES = 16 << 20
 MAX_OPERATIONS = 100_000
 
@@ -55,16 +41,12 @@ _LIMITS = {
 }
 
 
-class TraceError(ValueError):
-    """A trace that cannot be used; the text says what is wrong and where, in one line that any console can print."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
-
-
 @dataclass(slots=True)
 class Trace:
-    """A start and what was done, with the finding that it shows (if any) and where it came from."""
+    """A start and what was done, with what was observed, the finding that it shows and where it came from (if it has them).
+
+    ``finding`` holds the fields of the file's finding but its ``property``; ``observed`` is empty or has one entry an operation.
+    """
 
     config: Configuration
     operations: list[ops.Operation]
@@ -73,6 +55,7 @@ class Trace:
     finding: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
     harness: str = __version__
+    observed: list[Observed] = field(default_factory=list)
 
 
 # --- writing --------------------------------------------------------------------------------------------------------------
@@ -133,6 +116,10 @@ def to_json(trace: Trace) -> str:
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
     body = ",\n".join("    " + json.dumps(operation_out(operation)) for operation in trace.operations)
     lines.append('  "operations": [\n' + body + "\n  ]")
+    if trace.observed:
+        seen = ",\n".join("    " + json.dumps(observed_out(entry)) for entry in trace.observed)
+        lines[-1] += ","
+        lines.append('  "observed": [\n' + seen + "\n  ]")
     finding = {"property": trace.property, **trace.finding} if trace.property is not None else None
     for name, value in (("finding", finding), ("origin", trace.origin)):
         if value:
@@ -151,132 +138,74 @@ def write(trace: Trace, path: Path) -> None:
 # --- reading --------------------------------------------------------------------------------------------------------------
 
 
-def _fail(where: str, what: str) -> TraceError:
-    return TraceError(f"{where}: {what}" if where else what)
-
-
-def _object(value: Any, where: str, known: set[str], what: str = "an object") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _fail(where, f"must be {what}, not {_shown(value)}")
-    for name in value:
-        if name not in known:
-            raise _fail(f"{where}.{name}" if where else str(name)[:40], f"unknown field (known: {', '.join(sorted(known))})")
-    return value
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = json.dumps(value, default=str)
-    except RecursionError:
-        return "something nested that deeply"
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _int(value: Any, where: str, low: int, high: int) -> int:
-    """A JSON number, or a string with a hex number."""
-    if isinstance(value, str):
-        text = value.strip()
-        try:
-            if len(text) > 20:
-                raise ValueError
-            value = int(text, 16) if text.lower().startswith("0x") else int(text)
-        except ValueError:
-            raise _fail(where, f'must be a number such as 4096 or "0x1000", not {_shown(value)}') from None
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise _fail(where, f"must be a number, not {_shown(value)}")
-    if not low <= value <= high:
-        raise _fail(where, f"must be {low} to {high:#x}, not {_shown(value)}")
-    return value
-
-
-def _choice(value: Any, where: str, options: Any) -> str:
-    if not isinstance(value, str) or value not in options:
-        raise _fail(where, f"must be one of {', '.join(map(repr, options))}, not {_shown(value)}")
-    return value
-
-
-def _bool(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise _fail(where, f"must be true or false, not {_shown(value)}")
-    return value
-
-
-def _list(value: Any, where: str, most: int) -> list[Any]:
-    if not isinstance(value, list):
-        raise _fail(where, f"must be a list, not {_shown(value)}")
-    if len(value) > most:
-        raise _fail(where, f"has {len(value)} entries, at most {most} are possible")
-    return value
-
-
 def _fault_in(value: Any, where: str) -> Fault:
-    data = _object(value, where, {"site", "nth", "status", "done", "times"}, "a fault")
+    data = obj(value, where, {"site", "nth", "status", "done", "times"}, "a fault")
     sites = (*KERNEL_SITES, *CALL_CODES)
     if "site" not in data:
-        raise _fail(where, "a fault needs a site")
-    site = _choice(data["site"], f"{where}.site", sites)
+        raise fail(where, "a fault needs a site")
+    site = choice(data["site"], f"{where}.site", sites)
     if site not in KERNEL_SITES and "status" not in data:
-        raise _fail(where, "a refused hypercall needs a status")
+        raise fail(where, "a refused hypercall needs a status")
     times = data.get("times", 1)
     return Fault(
         site,
-        _int(data.get("nth", 1), f"{where}.nth", 1, 1 << 20),
-        _int(data.get("status", 0), f"{where}.status", 0 if site in KERNEL_SITES else 1, 0xFFFF),
-        _int(data.get("done", 0), f"{where}.done", 0, 4095),
-        None if times == "until lifted" else _int(times, f"{where}.times", 1, 1 << 20),
+        integer(data.get("nth", 1), f"{where}.nth", 1, 1 << 20),
+        integer(data.get("status", 0), f"{where}.status", 0 if site in KERNEL_SITES else 1, 0xFFFF),
+        integer(data.get("done", 0), f"{where}.done", 0, 4095),
+        None if times == "until lifted" else integer(times, f"{where}.times", 1, 1 << 20),
     )
 
 
 def _operation_in(value: Any, where: str, config: Configuration) -> ops.Operation:
     if not isinstance(value, dict):
-        raise _fail(where, f"must be an operation, not {_shown(value)}")
-    kind = _choice(value.get("op"), f"{where}.op", tuple(ops.KINDS))
+        raise fail(where, f"must be an operation, not {shown(value)}")
+    kind = choice(value.get("op"), f"{where}.op", tuple(ops.KINDS))
     cls = ops.KINDS[kind]
     names = ops.field_names(cls)
-    _object(value, where, {"op", "faults", "told", *names})
+    obj(value, where, {"op", "faults", *names})
     arguments: dict[str, Any] = {}
     for name in names:
         if name not in value:
             continue
         place, given = f"{where}.{name}", value[name]
         if name == "prot":
-            arguments[name] = _choice(given, place, tuple(PROTS))
+            arguments[name] = choice(given, place, tuple(PROTS))
         elif name == "gfp":
-            arguments[name] = _choice(given, place, tuple(GFPS))
+            arguments[name] = choice(given, place, tuple(GFPS))
         elif name in ("mapped",):
-            arguments[name] = _bool(given, place)
+            arguments[name] = boolean(given, place)
         elif name in _HEX_FIELDS:
-            arguments[name] = _int(given, place, 0, (1 << 64) - 1)
+            arguments[name] = integer(given, place, 0, (1 << 64) - 1)
         elif name == "device":
-            arguments[name] = _int(given, place, 0, len(config.devices) - 1)
+            arguments[name] = integer(given, place, 0, len(config.devices) - 1)
         elif name == "group":
-            arguments[name] = _int(given, place, 0, 63)
+            arguments[name] = integer(given, place, 0, 63)
             if arguments[name] not in {device.group for device in config.devices}:
-                raise _fail(place, f"no device is in group {arguments[name]}")
+                raise fail(place, f"no device is in group {arguments[name]}")
         else:
             low = 1 if name in ("domain", "vm", "runs", "run_pages") else 0
-            arguments[name] = _int(given, place, low, _LIMITS.get(name, 1 << 31))
+            arguments[name] = integer(given, place, low, _LIMITS.get(name, 1 << 31))
     faults = tuple(
-        _fault_in(f, f"{where}.faults[{i}]") for i, f in enumerate(_list(value.get("faults", []), f"{where}.faults", 64))
+        _fault_in(f, f"{where}.faults[{i}]") for i, f in enumerate(array(value.get("faults", []), f"{where}.faults", 64))
     )
     return cls(faults=faults, **arguments)
 
 
 def _config_in(value: Any) -> Configuration:
     where = "configuration"
-    data = _object(value, where, {item.name for item in fields(Configuration)})
+    data = obj(value, where, {item.name for item in fields(Configuration)})
     profile = data.get("profile", "default")
     known = (*PROFILES, "variations")
-    _choice(profile, f"{where}.profile", known)
+    choice(profile, f"{where}.profile", known)
     changes: dict[str, Any] = {"profile": profile}
     policies: Policies = DEFAULT
-    for name, answer in _object(data.get("policies", {}), f"{where}.policies", set(QUESTIONS)).items():
-        _choice(answer, f"{where}.policies.{name}", QUESTIONS[name].alternatives)
+    for name, answer in obj(data.get("policies", {}), f"{where}.policies", set(QUESTIONS)).items():
+        choice(answer, f"{where}.policies.{name}", QUESTIONS[name].alternatives)
         policies = replace(policies, **{name: answer})
     changes["policies"] = policies
     for name in ("l1vh", "capabilities", "no_attdev", "mshv"):
         if name in data:
-            changes[name] = _bool(data[name], f"{where}.{name}")
+            changes[name] = boolean(data[name], f"{where}.{name}")
     for name, high in (
         ("iova_width", 64),
         ("root_pool", 1 << 30),
@@ -285,94 +214,155 @@ def _config_in(value: Any) -> Configuration:
         ("left_deposit", 1 << 20),
     ):
         if name in data:
-            changes[name] = _int(data[name], f"{where}.{name}", 0, high)
+            changes[name] = integer(data[name], f"{where}.{name}", 0, high)
     if "skip" in data:
-        if not isinstance(data["skip"], str) or len(data["skip"]) > 4096:
-            raise _fail(f"{where}.skip", f"must be a text, not {_shown(data['skip'])}")
-        changes["skip"] = data["skip"]
+        changes["skip"] = text(data["skip"], f"{where}.skip")
     if "devices" in data:
         changes["devices"] = tuple(
-            _device_in(d, f"{where}.devices[{i}]") for i, d in enumerate(_list(data["devices"], f"{where}.devices", 64))
+            _device_in(d, f"{where}.devices[{i}]") for i, d in enumerate(array(data["devices"], f"{where}.devices", 64))
         )
     if "left_domains" in data:
-        entries = _list(data["left_domains"], f"{where}.left_domains", 4096)
-        changes["left_domains"] = tuple(_int(v, f"{where}.left_domains[{i}]", 1, 0xFFFFFFFE) for i, v in enumerate(entries))
+        entries = array(data["left_domains"], f"{where}.left_domains", 4096)
+        changes["left_domains"] = tuple(integer(v, f"{where}.left_domains[{i}]", 1, 0xFFFFFFFE) for i, v in enumerate(entries))
     if "left_devices" in data:
         pairs = []
-        for i, pair in enumerate(_list(data["left_devices"], f"{where}.left_devices", 64)):
+        for i, pair in enumerate(array(data["left_devices"], f"{where}.left_devices", 64)):
             place = f"{where}.left_devices[{i}]"
-            if len(_list(pair, place, 2)) != 2:
-                raise _fail(place, "must be a pair of device and domain id")
-            pairs.append((_int(pair[0], place, 0, 63), _int(pair[1], place, 1, 0xFFFFFFFE)))
+            if len(array(pair, place, 2)) != 2:
+                raise fail(place, "must be a pair of device and domain id")
+            pairs.append((integer(pair[0], place, 0, 63), integer(pair[1], place, 1, 0xFFFFFFFE)))
         changes["left_devices"] = tuple(pairs)
     config = Configuration(**changes)
     problem = config.problems()
     if problem is not None:
-        raise _fail(where, problem)
+        raise fail(where, problem)
     return config
 
 
 def _device_in(value: Any, where: str) -> PciFunction:
-    data = _object(value, where, {f.name for f in fields(PciFunction)}, "a device")
+    data = obj(value, where, {f.name for f in fields(PciFunction)}, "a device")
     changes: dict[str, Any] = {}
     for name, given in data.items():
         place = f"{where}.{name}"
         if name == "owned":
-            changes[name] = _bool(given, place)
+            changes[name] = boolean(given, place)
         elif name == "reserved":
             ranges = []
-            for i, pair in enumerate(_list(given, place, 16)):
-                if len(_list(pair, f"{place}[{i}]", 2)) != 2:
-                    raise _fail(f"{place}[{i}]", "must be a pair of page numbers")
-                ranges.append((_int(pair[0], place, 0, 1 << 52), _int(pair[1], place, 0, 1 << 52)))
+            for i, pair in enumerate(array(given, place, 16)):
+                if len(array(pair, f"{place}[{i}]", 2)) != 2:
+                    raise fail(f"{place}[{i}]", "must be a pair of page numbers")
+                ranges.append((integer(pair[0], place, 0, 1 << 52), integer(pair[1], place, 0, 1 << 52)))
             changes[name] = tuple(ranges)
         elif name == "alias" and given is None:
             changes[name] = None
         else:
-            changes[name] = _int(given, place, 0, 0xFFFFFFFF if name == "segment" else 0xFFFF)
+            changes[name] = integer(given, place, 0, 0xFFFFFFFF if name == "segment" else 0xFFFF)
     return PciFunction(**changes)
 
 
-def from_json(text: str) -> Trace:
-    """The trace in a text. Raises :class:`TraceError` for anything that is not one."""
-    if not text.strip():
+def _impossible(operations: list[ops.Operation]) -> str | None:
+    """The first operation that names what none before it makes, and what that is; None if there is none."""
+    domains: set[int] = set()
+    vms: set[int] = set()
+    for index, operation in enumerate(operations):
+        if isinstance(operation, ops.Alloc):
+            domains.add(operation.domain)
+        elif isinstance(operation, ops.VmCreate):
+            vms.add(operation.vm)
+        else:
+            for name, known, maker in (("domain", domains, "alloc"), ("vm", vms, "vm-create")):
+                value = getattr(operation, name, None)
+                if value is not None and value not in known:
+                    return f"operations[{index}].{name}: no {maker} before it makes {name} {value}"
+    return None
+
+
+_FINDING = {"property", "severity", "summary", "step", "call", "level", "assumptions", "views", "defects"}
+_ORIGIN = {"gear", "seed", "date", "shard", "minimised-from", "note"}
+
+
+def _finding_in(value: Any, operations: int) -> dict[str, Any]:
+    data = obj(value, "finding", _FINDING)
+    for name, options in (("property", PROPERTIES), ("severity", SEVERITIES), ("level", LEVELS)):
+        if name in data:
+            choice(data[name], f"finding.{name}", tuple(options))
+    for name in ("summary", "call"):
+        if name in data:
+            text(data[name], f"finding.{name}")
+    if "step" in data and not 1 <= integer(data["step"], "finding.step", 1, MAX_OPERATIONS) <= operations:
+        raise fail("finding.step", f"there is no operation {data['step']}, the trace has {operations}")
+    for name in ("assumptions", "defects"):
+        for i, entry in enumerate(array(data.get(name, []), f"finding.{name}", 64)):
+            text(entry, f"finding.{name}[{i}]")
+    for i, entry in enumerate(array(data.get("views", []), "finding.views", 64)):
+        for name, said in obj(entry, f"finding.views[{i}]", {"of", "caller", "limbo", "driver", "hypervisor"}).items():
+            text(said, f"finding.views[{i}].{name}")
+    return data
+
+
+def _origin_in(value: Any) -> dict[str, Any]:
+    for name, given in obj(value, "origin", _ORIGIN).items():
+        entries = given if isinstance(given, list) else [given]
+        for entry in array(entries, f"origin.{name}", 64):
+            text(entry, f"origin.{name}")
+    return dict(value)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a field that is given twice is an error, since one of the two would be lost."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise TraceError(f"the field {shown(twice)} is given twice in one object")
+    return result
+
+
+def _parsed(content: str) -> Any:
+    if not content.strip():
         raise TraceError("the file is empty")
     try:
-        data = json.loads(text)
+        return json.loads(content, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        if error.pos >= len(text.rstrip()) or "Unterminated" in error.msg:
+        if error.pos >= len(content.rstrip()) or "Unterminated" in error.msg:
             raise TraceError(f"line {error.lineno}: the file is cut off ({error.msg})") from None
         raise TraceError(f"line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
+    except TraceError:
+        raise
     except (RecursionError, ValueError) as error:
         raise TraceError(f"not a trace ({str(error).splitlines()[0][:80] or 'nested too deeply'})") from None
+
+
+def from_json(content: str) -> Trace:
+    """The trace in a text. Raises :class:`TraceError` for anything that is not one."""
+    data = _parsed(content)
     if not isinstance(data, dict) or "hvmodel-trace" not in data:
         raise TraceError('not a trace: the field "hvmodel-trace" is missing')
     version = data["hvmodel-trace"]
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise TraceError(f"hvmodel-trace: must be a version number, not {_shown(version)}")
+        raise TraceError(f"hvmodel-trace: must be a version number, not {shown(version)}")
     if version > VERSION:
         raise TraceError(f"hvmodel-trace: version {version} is newer than this harness reads ({VERSION}); update hvmodel")
-    _object(data, "", {"hvmodel-trace", "harness", "driver", "configuration", "operations", "finding", "origin"})
+    obj(data, "", {"hvmodel-trace", "harness", "driver", "configuration", "operations", "observed", "finding", "origin"})
     config = _config_in(data.get("configuration", {}))
     if "operations" not in data:
         raise TraceError("operations: missing")
-    entries = _list(data["operations"], "operations", MAX_OPERATIONS)
+    entries = array(data["operations"], "operations", MAX_OPERATIONS)
     operations = [_operation_in(value, f"operations[{i}]", config) for i, value in enumerate(entries)]
-    driver = data.get("driver", "posted-v0")
-    if not isinstance(driver, str):
-        raise _fail("driver", f"must be a name, not {_shown(driver)}")
-    finding = data.get("finding", {})
-    if not isinstance(finding, dict):
-        raise _fail("finding", f"must be an object, not {_shown(finding)}")
-    name = finding.get("property")
-    if name is not None:
-        _choice(name, "finding.property", tuple(PROPERTIES))
-    origin = data.get("origin", {})
-    if not isinstance(origin, dict):
-        raise _fail("origin", f"must be an object, not {_shown(origin)}")
-    harness = data.get("harness", "")
-    rest = {key: value for key, value in finding.items() if key != "property"}
-    return Trace(config, operations, driver, name, rest, origin, harness if isinstance(harness, str) else "")
+    problem = _impossible(operations)
+    if problem is not None:
+        raise TraceError(problem)
+    finding = _finding_in(data.get("finding", {}), len(operations))
+    return Trace(
+        config,
+        operations,
+        text(data.get("driver", "posted-v0"), "driver"),
+        finding.get("property"),
+        {name: value for name, value in finding.items() if name != "property"},
+        _origin_in(data.get("origin", {})),
+        text(data.get("harness", ""), "harness"),
+        observed_in(data.get("observed", []), "observed", len(operations)),
+    )
 
 
 def read(path: Path) -> Trace:
@@ -380,7 +370,7 @@ def read(path: Path) -> Trace:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise TraceError(f"larger than {MAX_BYTES >> 20} MiB, no trace is")
-        text = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise TraceError(f"{path}: not a text file") from None
     except TraceError as error:
@@ -390,6 +380,20 @@ def read(path: Path) -> Trace:
     except ValueError as error:  # a name that no file can have
         raise TraceError(f"{path}: {error}") from None
     try:
-        return from_json(text)
+        return from_json(content)
     except TraceError as error:
         raise TraceError(f"{path}: {error}") from None
+
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_OPERATIONS",
+    "VERSION",
+    "Trace",
+    "TraceError",
+    "from_json",
+    "operation_out",
+    "read",
+    "to_json",
+    "write",
+]

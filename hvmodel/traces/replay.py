@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from hvmodel.__main__ import CANNOT_TEST
 from hvmodel.configuration import Configuration
 from hvmodel.drivers import REGISTRY, no_such_driver
 from hvmodel.hypervisor.policies import describe as describe_policy
@@ -15,12 +16,15 @@ from hvmodel.hypervisor.policies import differences
 from hvmodel.operations import Boot, Kexec
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.traces.format import Trace, TraceError, read
+from hvmodel.traces.observed import difference
 from hvmodel.traces.story import Step, judged, tell
+from hvmodel.traces.verdict import Verdict, verdict, verdict_of
 from hvmodel.traces.words import call_lines, is_routine, log_lines, parted_lines
 
 
 def replay_file(path: Path, driver: str | None, judge_all: bool, console: Console) -> int:
-    """Replay one file; returns the exit status: 0 the property holds, 1 it fails, 2 bad input (one line on the console)."""
+    """Replay one file; returns the exit status: 0 the property holds, 1 it fails, 2 bad input (one line on the console) or nothing
+    was put to the test."""
     try:
         trace = read(path)
     except TraceError as error:
@@ -33,16 +37,42 @@ def replay_file(path: Path, driver: str | None, judge_all: bool, console: Consol
     return replay(trace, chosen, judge_all, console)
 
 
+def bisect_file(path: Path, driver: str | None, console: Console) -> int:
+    """Replay one file for ``git bisect run``; prints one line. Returns 0 (good: the property holds), 1 (bad: it fails) or 125 (this
+    commit cannot be tested: bad input, an unknown driver, one that cannot be loaded or that breaks, nothing put to the test)."""
+    try:
+        trace = read(path)
+        chosen = driver or trace.driver
+        if chosen not in REGISTRY:
+            raise TraceError(no_such_driver(chosen))
+        found = verdict_of(trace, chosen)
+    except TraceError as error:
+        state, why = CANNOT_TEST, f"cannot be tested: {error}"
+    except Exception as error:  # whatever a driver in the middle of a change does
+        state, why = CANNOT_TEST, f"cannot be tested: {type(error).__name__}: {error}"
+    else:
+        name = trace.property or "the first property that fails"
+        if found.violation is not None:
+            state, why = 1, f"bad: {found.violation.property} fails at step {found.step}: {found.violation.detail}"
+        elif found.state == "holds":
+            state, why = 0, f"good: {name} holds" if trace.property else "good: all properties hold"
+        else:
+            state, why = CANNOT_TEST, f"cannot be tested: {found.reason}"
+    console.print(Text(f"hvmodel replay: {why}"), soft_wrap=True)
+    return state
+
+
 def replay(trace: Trace, driver: str, judge_all: bool, console: Console) -> int:
-    """Run a trace, print it, and return 1 if what is judged fails. A trace that names no property judges all."""
+    """Run a trace, print it, and return 1 if what is judged fails, 0 if it holds, 2 if it was not put to the test. A trace that
+    names no property judges all."""
     print_start(trace, driver, console)
-    steps, _world = tell(trace, driver)
+    steps, world = tell(trace, driver)
     wanted = None if judge_all else trace.property
     print_steps(steps, wanted, console)
-    for text in (_idle(steps), _unfired(steps)):
+    for text in (_idle(steps), _unfired(steps), _drift(trace, driver, steps)):
         if text:
             console.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)
-    return _verdict(steps, wanted, console)
+    return _verdict(steps, wanted, verdict(steps, wanted, world.judge.judged), console)
 
 
 def print_start(trace: Trace, driver: str, console: Console) -> None:
@@ -102,26 +132,33 @@ def _idle(steps: list[Step]) -> str:
     return f"step {', '.join(idle)} had nothing to act on and did nothing" if idle else ""
 
 
-def _verdict(steps: list[Step], wanted: str | None, console: Console) -> int:
-    if not any(step.outcome.applied for step in steps):
-        console.print(Text("nothing was judged: no operation did anything (does the trace begin with boot?)", style="bold red"))
+def _drift(trace: Trace, driver: str, steps: list[Step]) -> str:
+    parted = difference(trace.observed, steps)
+    if parted is None:
+        return ""
+    if driver == trace.driver:
+        return f"no longer runs as recorded (harness {trace.harness or 'unknown'}); {parted}"
+    return f"parts from {trace.driver}, on which it was recorded; {parted}"
+
+
+def _verdict(steps: list[Step], wanted: str | None, found: Verdict, console: Console) -> int:
+    if found.state == "undetermined":
+        hint = " (does the trace begin with boot?)" if not any(step.outcome.applied for step in steps) else ""
+        console.print(Text(f"nothing was judged: {found.reason}{hint}", style="bold red"), soft_wrap=True)
         return 2
-    if wanted is not None:
-        found = judged(steps, wanted)
-        if found is None:
-            console.print(Text(f"{wanted} holds", style="bold green"))
-            return 0
-        number, violation = found
+    if wanted is not None and found.violation is not None:
         prop = PROPERTIES[wanted]
-        console.print(Text(f"{wanted} FAILS at step {number} [{prop.severity}]: {prop.claim}", style="bold red"), soft_wrap=True)
-        console.print(Text(f"  {violation.detail}"), soft_wrap=True)
+        claim = f"{wanted} FAILS at step {found.step} [{prop.severity}]: {prop.claim}"
+        console.print(Text(claim, style="bold red"), soft_wrap=True)
+        console.print(Text(f"  {found.violation.detail}"), soft_wrap=True)
         rest = dict.fromkeys(v.property for step in steps for v in step.outcome.violations if v.property != wanted)
         if rest:
             console.print(Text(f"  also failing in this trace: {', '.join(rest)}", style="dim"), soft_wrap=True)
         return 1
-    names = list(dict.fromkeys(v.property for step in steps for v in step.outcome.violations))
-    if not names:
-        console.print(Text("all properties hold", style="bold green"))
-        return 0
-    console.print(Text(f"{len(names)} properties fail: {', '.join(names)}", style="bold red"), soft_wrap=True)
-    return 1
+    names = list(dict.fromkeys(v.property for step in steps for v in step.outcome.violations)) if wanted is None else []
+    if names:
+        console.print(Text(f"{len(names)} properties fail: {', '.join(names)}", style="bold red"), soft_wrap=True)
+        return 1
+    text = f"{wanted} holds" if wanted is not None else "all properties hold"
+    console.print(Text(text + (f" ({found.reason})" if found.reason else ""), style="bold green"), soft_wrap=True)
+    return 0

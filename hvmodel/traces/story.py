@@ -89,7 +89,12 @@ class Step:
     @property
     def headline(self) -> str:
         """What was asked and what was answered, in one line."""
-        return f"{describe(self.operation)}  ->  {answer(self.operation, self.outcome)}"
+        return f"{describe(self.operation)}  ->  {self.answer}"
+
+    @property
+    def answer(self) -> str:
+        """What the caller was told: ``ok``, an errno, bytes."""
+        return answer(self.operation, self.outcome)
 
     @property
     def log(self) -> list[tuple[str, str]]:
