@@ -41,7 +41,7 @@ def test_a_wrong_verdict_is_a_line(tmp_path: Path) -> None:
     turned = replace(finding, fails=("repaired",), holds=("posted-v0",))
     first, second = turned.verdicts()
     assert first == "stale: no-stale-mapping holds on repaired, expected: fails"
-    assert second.startswith("stale: no-stale-mapping fails on posted-v0, expected: holds: domain 1: ")
+    assert second.startswith("stale: no-stale-mapping fails on posted-v0, expected: holds (domain 1: ")
 
 
 def test_keeping(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_keeping(tmp_path: Path) -> None:
 @given(st.text(max_size=40))
 @settings(settings.get_profile("ci"), max_examples=300)
 def test_any_story_survives_its_file(story: str) -> None:
-    """Protects stories: whatever a person writes reads back, but for blanks at the ends and half surrogates, which no file holds."""
+    """Protects stories: whatever a person writes reads back, but for blanks at its ends and half surrogates."""
     import tomllib
 
     finding = _checked("x", STALE, {"property": STALE.property, "fails": ["posted-v0"], "holds": [], "story": story})

@@ -50,14 +50,9 @@ class Kept:
             for driver in drivers:
                 found = verdict_of(self.trace, driver)
                 if found.state != wanted:
-                    said = (
-                        f": {found.violation.detail}"
-                        if found.violation is not None
-                        else f" ({found.reason})"
-                        if found.reason
-                        else ""
-                    )
-                    wrong.append(f"{self.name}: {self.trace.property} {found.state} on {driver}, expected: {wanted}{said}")
+                    why = found.violation.detail if found.violation is not None else found.reason
+                    line = f"{self.name}: {self.trace.property} {found.state} on {driver}, expected: {wanted}"
+                    wrong.append(f"{line} ({why})" if why else line)
         return wrong
 
 
@@ -106,8 +101,8 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def where_it_fails(trace: Trace) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The drivers on which a trace's property fails and those on which it holds, out of its own, the variants and the ones that have
-    no known defect. Raises KeyError for an unknown driver."""
+    """The drivers on which a trace's property fails and those on which it holds, out of its own, the variants and the ones that
+    have no known defect. Raises KeyError for an unknown driver."""
     fails: list[str] = []
     holds: list[str] = []
     for driver in dict.fromkeys((trace.driver, *VARIANTS, "repaired", "honest-splits", "honest-whole")):
@@ -131,8 +126,8 @@ def told_in_short(trace: Trace) -> str:
 
 
 def keep(trace: Trace, name: str, directory: Path, story: str, fails: tuple[str, ...], holds: tuple[str, ...]) -> Kept:
-    """Add a finding to a corpus, recorded anew. Raises :class:`TraceError` if its name is no plain one or taken, if the same trace is
-    kept already, or if it does not do what it must; OSError if it cannot be written. Nothing is left of what was not kept."""
+    """Add a finding to a corpus, recorded anew. Raises :class:`TraceError` if its name is no plain one or taken, if the same trace
+    is kept already, or if it does not do what it must; OSError if it cannot be written. Nothing is left of what was not kept."""
     if not _NAME.fullmatch(name) or len(name) > 80:
         raise TraceError(f"--name: {name!r}: only a-z, 0-9 and single dashes between them, at most 80 characters")
     if trace.property is None:
