@@ -12,15 +12,33 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.database import DirectoryBasedExampleDatabase
+from hypothesis.database import (
+    DirectoryBasedExampleDatabase,
+    ExampleDatabase,
+    GitHubArtifactDatabase,
+    MultiplexedDatabase,
+    ReadOnlyDatabase,
+)
 
-_DATABASE = DirectoryBasedExampleDatabase(Path(__file__).parent / ".hypothesis" / "examples")
+_LOCAL = DirectoryBasedExampleDatabase(Path(__file__).parent / ".hypothesis" / "examples")
 _ALL = list(HealthCheck)
+
+
+def _with_ci(local: ExampleDatabase, shared: str | None) -> ExampleDatabase:
+    """The local examples and, where ``HVMODEL_EXAMPLES=OWNER/REPOSITORY`` names a GitHub project, those that its nightly job
+    uploaded (artefact ``hypothesis-example-db``; needs ``GITHUB_TOKEN``), as the documentation of ``GitHubArtifactDatabase`` advises."""
+    if not shared:
+        return local
+    owner, slash, repository = shared.partition("/")
+    if not (owner and slash and repository):
+        raise pytest.UsageError(f"HVMODEL_EXAMPLES: must be OWNER/REPOSITORY, not {shared!r}")
+    return MultiplexedDatabase(local, ReadOnlyDatabase(GitHubArtifactDatabase(owner, repository, "hypothesis-example-db")))
+
 
 settings.register_profile(
     "dev",
     derandomize=False,
-    database=_DATABASE,
+    database=_with_ci(_LOCAL, os.environ.get("HVMODEL_EXAMPLES")),
     deadline=None,
     max_examples=60,
     stateful_step_count=40,
@@ -38,7 +56,7 @@ settings.register_profile(
 settings.register_profile(
     "nightly",
     derandomize=False,
-    database=_DATABASE,
+    database=_LOCAL,
     deadline=None,
     max_examples=5000,
     stateful_step_count=80,

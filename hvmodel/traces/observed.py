@@ -58,8 +58,9 @@ def observe(steps: list[Step]) -> list[Observed]:
     """The record of a run that ``story.tell`` told."""
     found = []
     for step in steps:
-        calls = [_call(call) for call in step.calls[:MAX_ENTRIES]]
-        found.append(Observed(step.answer, tuple(calls), max(len(step.calls) - MAX_ENTRIES, 0)))
+        told = [call for call in step.calls if call.data is not None or call.hypercalls]  # the rest has only written to the log
+        calls = [_call(call) for call in told[:MAX_ENTRIES]]
+        found.append(Observed(step.answer, tuple(calls), max(len(told) - MAX_ENTRIES, 0)))
     return found
 
 
