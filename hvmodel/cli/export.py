@@ -1,0 +1,83 @@
+"""``hvmodel export``: traces for other tools."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from hvmodel.cli.arguments import Verbs, unknown_driver, usage
+
+
+def add(verbs: Verbs) -> None:
+    """The verb ``export``."""
+    from hvmodel.traces.export import FORMATS
+
+    export = verbs.add_parser("export", help="turn traces into tests and reports of other tools")
+    export.add_argument("trace", type=Path, nargs="+", help="a trace file; several for " + _several())
+    export.add_argument("--to", required=True, choices=tuple(FORMATS), metavar="FORMAT", help=", ".join(FORMATS))
+    export.add_argument("--driver", help="another driver than the traces name")
+    export.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of standard output")
+    export.set_defaults(run=_export)
+
+
+def _several() -> str:
+    from hvmodel.traces.export import FORMATS
+
+    return ", ".join(name for name, entry in FORMATS.items() if entry.several)
+
+
+def _export(args: argparse.Namespace, _console: Console) -> int:
+    from hvmodel.traces.export import FORMATS, Case, run_case
+    from hvmodel.traces.format import TraceError, read
+
+    entry = FORMATS[args.to]
+    if len(args.trace) > 1 and not entry.several:
+        return usage(f"{args.to} takes one trace, {len(args.trace)} are given (several: {_several()})")
+    if args.out is not None and any(_same(args.out, path) for path in args.trace):
+        return usage(f"--out would overwrite the trace {args.out}")
+    cases: list[Case] = []
+    last = time.monotonic()
+    for number, path in enumerate(args.trace, 1):
+        try:
+            trace = read(path)
+        except TraceError as error:
+            return usage(str(error))
+        problem = unknown_driver(args.driver or trace.driver)
+        if problem:
+            return usage(problem if args.driver else f"{path}: {problem}; --driver chooses another")
+        alone = sum(other.stem == path.stem for other in args.trace) == 1
+        cases.append(run_case(trace, args.driver, path.stem if alone else str(path), path.as_posix()))
+        if time.monotonic() - last > 2:
+            last = time.monotonic()
+            print(f"exporting: {number} of {len(args.trace)} traces", file=sys.stderr, flush=True)
+    return _write(entry.render(cases), args.out)
+
+
+def _same(out: Path, path: Path) -> bool:
+    try:
+        return out.samefile(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _write(text: str, out: Path | None) -> int:
+    """To standard output, or to a file that is there only when it is whole."""
+    data = text.encode()
+    if out is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return 0
+    part = out.with_name(out.name + ".part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(out)
+    except (OSError, ValueError) as error:
+        part.unlink(missing_ok=True)
+        return usage(f"cannot write to {out}: {getattr(error, 'strerror', None) or error}")
+    return 0

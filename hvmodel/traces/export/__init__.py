@@ -1,0 +1,36 @@
+"""Traces for other tools: one module a format. ``README.md`` says what each is for, and what it cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hvmodel.traces.export import itf, junit, ktap, pytest_file, sarif
+from hvmodel.traces.export.verdict import FAILS, HOLDS, UNDETERMINED, Case, Verdict, judge, run_case
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format: its name on the command line, what it is, whether one file can hold several traces, and the function that makes
+    the text of a file from cases (at least one; exactly one if not ``several``)."""
+
+    name: str
+    what: str
+    several: bool
+    render: Callable[[list[Case]], str]
+
+
+FORMATS = {
+    entry.name: entry
+    for entry in (
+        Format("pytest", "a Python test that stands alone", False, pytest_file.render),
+        Format("itf", "the Informal Trace Format of Apalache and Quint", False, itf.render),
+        Format("sarif", "SARIF 2.1.0 for code scanning", True, sarif.render),
+        Format("junit", "JUnit XML for CI systems", True, junit.render),
+        Format("ktap", "KTAP version 1 for kernel CI", True, ktap.render),
+    )
+}
+"""The formats by name."""
+
+
+__all__ = ["FAILS", "FORMATS", "HOLDS", "UNDETERMINED", "Case", "Format", "Verdict", "judge", "run_case"]
