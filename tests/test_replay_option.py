@@ -13,7 +13,7 @@ from hvmodel.traces.verdict import verdict
 
 
 def test_replay(replayed_trace: str, request: pytest.FixtureRequest) -> None:
-    """The property that the trace names holds; a trace that names none must break no property. What is not put to the test fails."""
+    """The property that the trace names holds; a trace that names none must break no property; what is not judged fails."""
     try:
         trace = read(Path(replayed_trace))
     except TraceError as error:
