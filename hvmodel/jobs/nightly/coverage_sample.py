@@ -1,0 +1,85 @@
+"""Which of the driver's branches a short sample of runs takes. Needs coverage.py (the extra ``coverage``); without it nothing is
+measured, and the summary says so."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import tempfile
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import hvmodel
+from hvmodel.drivers import REGISTRY
+from hvmodel.jobs.nightly.plan import Plan
+
+SAMPLE = 60
+"""Runs in the sample: measuring makes them some three times slower."""
+
+SHOWN = 400
+"""So many branches are named at most."""
+
+_SHARED = ("hvmodel.drivers", "hvmodel.drivers.variants")
+"""Packages of which a driver's modules are listed one by one; a driver with a package of its own is all of it."""
+
+
+def driver_files(driver: str) -> list[str]:
+    """The source files of a driver written in Python: of its class and all its ancestors, and of the packages that are theirs."""
+    load = REGISTRY[driver].load
+    if not inspect.isclass(load):
+        return []
+    files: set[str] = set()
+    for cls in load.__mro__:
+        if cls is object or cls.__module__ == "hvmodel.drivers.interface":
+            continue
+        try:
+            path = Path(inspect.getfile(cls)).resolve()
+        except (TypeError, OSError):
+            continue
+        package = cls.__module__.rpartition(".")[0]
+        own = package.startswith("hvmodel.drivers.") and package not in _SHARED
+        files |= {str(item) for item in path.parent.glob("*.py")} if own else {str(path)}
+    return sorted(files)
+
+
+def measure(plan: Plan) -> dict[str, Any] | None:
+    """Branches of the driver in all and taken, and those never taken as ``file:line to line``; None if coverage.py is not there or
+    there is nothing to measure."""
+    if find_spec("coverage") is None:
+        return None
+    files = driver_files(plan.driver)
+    if not files:
+        return None
+    from hvmodel.jobs.nightly.gears import Catch, walk_portion
+
+    watch = import_module("coverage").Coverage(branch=True, include=files, data_file=None, config_file=False)
+    watch.start()
+    try:
+        number = 0
+        while number * plan.portion < SAMPLE:
+            walk_portion(plan, number, plan.driver, Catch(), False)
+            number += 1
+    finally:
+        watch.stop()
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "coverage.json"
+        try:
+            watch.json_report(outfile=str(path))
+        except Exception as error:  # coverage.py has a class of its own for "no data"
+            return {"branches": 0, "taken": 0, "never": [], "runs": number * plan.portion, "said": str(error)}
+        return _boiled_down(json.loads(path.read_text()), number * plan.portion)
+
+
+def _boiled_down(report: dict[str, Any], runs: int) -> dict[str, Any]:
+    never: list[str] = []
+    branches = taken = 0
+    root = str(Path(hvmodel.__file__).resolve().parent.parent)
+    for name, entry in sorted(report["files"].items()):
+        branches += entry["summary"]["num_branches"]
+        taken += entry["summary"]["covered_branches"]
+        short = str(Path(name).resolve()).removeprefix(root).lstrip("/")
+        for start, end in entry["missing_branches"]:
+            never.append(f"{short}:{abs(start)} to {'the end' if end < 0 else end}")
+    return {"branches": branches, "taken": taken, "never": never[:SHOWN], "runs": runs}

@@ -1,0 +1,149 @@
+"""The figures of a night, from the ledger: sums over its shards, the estimate, the trend, the survival of variants."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from hvmodel.jobs.hunt import Tally
+from hvmodel.jobs.nightly import estimate
+from hvmodel.jobs.nightly.estimate import Counts, Interval, counts_of
+from hvmodel.jobs.nightly.join import Books
+from hvmodel.jobs.nightly.ledger import Ledger, NightRecord, statuses
+from hvmodel.jobs.survival import Observation
+
+WINDOW = 14
+"""The estimate draws on the nights of so many dates, the newest ones."""
+
+
+def tally_of(nights: list[NightRecord]) -> Tally:
+    """What some shards did, added up. A tally that this version does not understand counts nothing."""
+    total = Tally()
+    known = {item.name for item in fields(Tally)}
+    for night in nights:
+        try:
+            total.merge(Tally(**{name: value for name, value in night.tally.items() if name in known}))
+        except (TypeError, ValueError, AttributeError):
+            continue
+    return total
+
+
+def species_of(ledger: Ledger, nights: list[NightRecord]) -> tuple[dict[str, int], int]:
+    """In how many runs of some nights each signature was met, and how many runs that were. Hits of a kind that was never minimised
+    count as a signature of their own."""
+    met: dict[str, int] = defaultdict(int)
+    for night in nights:
+        for kind, times in night.kinds.items():
+            met[ledger.kinds.get(kind, kind)] += times
+    return dict(met), sum(night.runs for night in nights)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is estimated of one kind of species. ``counts`` are over all nights of the window, ``more`` is how many samples a night
+    of the same length adds."""
+
+    counts: Counts
+    more: int
+    unseen: Interval
+    discovery: Interval
+    another: Interval
+
+
+def forecast(incidence: Mapping[str, int], samples: int, more: int) -> Forecast:
+    """The estimates for one kind of species."""
+    counts = counts_of(incidence, samples)
+    return Forecast(counts, more, estimate.unseen(counts), estimate.discovery(counts), estimate.another(counts, more))
+
+
+def forecasts(books: Books, when: str) -> tuple[Forecast, Forecast]:
+    """The estimates for findings and for abstract states, as of the night of a date."""
+    dates = sorted({night.date for night in books.ledger.nights.values() if night.date <= when})[-WINDOW:]
+    nights = [night for night in books.ledger.nights.values() if night.date in dates]
+    tonight = [night for night in nights if night.date == when]
+    met, runs = species_of(books.ledger, nights)
+    states: dict[str, int] = defaultdict(int)
+    sampled = 0
+    for night in nights:
+        counts = books.states.get(night.name)
+        if counts is not None:
+            sampled += night.sampled
+            for name, times in counts.items():
+                states[name] += times
+    return (
+        forecast(met, runs, sum(night.runs for night in tonight)),
+        forecast(states, sampled, sum(night.sampled for night in tonight)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One date in the trend, over all shards. ``seen`` is how many findings were there, ``total`` how many signatures had been met
+    by then."""
+
+    date: str
+    operations: int
+    seconds: float
+    new: int
+    seen: int
+    fixed: int
+    total: int
+    odd: str
+
+
+def trend(books: Books, upto: str, most: int = 60) -> list[Point]:
+    """A point for each of the newest nights."""
+    ledger = books.ledger
+    dates = sorted({night.date for night in ledger.nights.values() if night.date <= upto})[-most:]
+    points = []
+    for date in dates:
+        nights = ledger.of_date(date)
+        odd = next((night.ended for night in nights if night.ended != "whole"), "")
+        if any(night.different or night.failures for night in nights):
+            odd = "error of the harness"
+        points.append(
+            Point(
+                date,
+                sum(night.operations for night in nights),
+                sum(night.seconds * night.jobs for night in nights),
+                len(new_of(nights)),
+                len({name for night in nights for name in (*night.new, *night.known, *night.excused)}),
+                len({name for night in nights for name in night.fixed}),
+                sum(any(seen <= date for seen in entry.seen) for entry in ledger.entries.values()),
+                odd,
+            )
+        )
+    return points
+
+
+def new_of(nights: list[NightRecord]) -> set[str]:
+    """The signatures that some shard of a night reported as new."""
+    return {name for night in nights for name in night.new}
+
+
+def tonight(books: Books, when: str) -> dict[str, list[str]]:
+    """The findings of a night by what they are: ``new``, ``known``, ``excused``, ``fixed``; each list in the order of a report."""
+    lists: dict[str, list[str]] = defaultdict(list)
+    for signature, what in statuses(books.ledger, books.excuses, when).items():
+        lists[what].append(signature)
+    entries = books.ledger.entries
+    return {what: sorted(names, key=lambda name: rank(books, entries[name].signature)) for what, names in lists.items()}
+
+
+def rank(books: Books, signature: str) -> tuple[object, ...]:
+    """Sorts signatures as a report does: what needs no assumption first, the worst first; unreadable ones last."""
+    finding = books.ledger.entries[signature].finding
+    return (1, (), signature) if finding is None else (0, finding.rank[:-1], signature)
+
+
+def trials(ledger: Ledger) -> dict[str, list[Observation]]:
+    """All trials of the rota so far, by variant: the operations until it was found, or until the trial gave up."""
+    found: dict[str, list[Observation]] = defaultdict(list)
+    for night in ledger.nights.values():
+        for trial in night.rota:
+            try:
+                found[str(trial["driver"])].append(Observation(float(trial["operations"]), bool(trial["found"])))
+            except (KeyError, TypeError, ValueError):
+                continue
+    return {name: found[name] for name in sorted(found)}

@@ -1,0 +1,40 @@
+"""Names for findings that stay the same: over runs, over nights, over sessions of the harness, and readable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from hvmodel.jobs.findings import Finding
+from hvmodel.jobs.hunt import Hit
+
+
+def signature_of(finding: Finding) -> str:
+    """``no-stale-mapping/unmap_pages/3f9a2c1d``: property, driver call, and a hash of what else :attr:`Finding.key` holds."""
+    (name, call, shape), sites, beyond, l1vh = finding.key
+    return f"{name}/{call or 'none'}/{_short([_plain(shape), sorted(sites), beyond, l1vh])}"
+
+
+def kind_of(hit: Hit) -> str:
+    """The same form for a hit that is not minimised yet: what the search tells apart while it runs, so that each night can count
+    how often it met which."""
+    (name, call, shape), sites, l1vh, refused = hit.signature
+    return f"{name}/{call or 'none'}/{_short([_plain(shape), sorted(sites), l1vh, refused, hit.level])}"
+
+
+def _short(parts: list[Any]) -> str:
+    text = json.dumps(parts, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _plain(shape: object) -> object:
+    """Tuples as lists; what JSON does not know as text, sets in order."""
+    if isinstance(shape, tuple | list):
+        return [_plain(item) for item in shape]
+    if isinstance(shape, set | frozenset):
+        return sorted(str(item) for item in shape)
+    return shape if isinstance(shape, str | bool | int | float | None) else str(shape)
+
+
+plain_shape = _plain
