@@ -1,8 +1,9 @@
-"""``hvmodel drivers``, ``bench`` and ``fuzz-hypervisor``."""
+"""``hvmodel drivers``, ``bench``, ``fuzz-hypervisor`` and ``fuzz-traces``."""
 
 from __future__ import annotations
 
 import argparse
+import os
 
 from rich.console import Console
 from rich.text import Text
@@ -12,7 +13,7 @@ from hvmodel.drivers import REGISTRY
 
 
 def add(verbs: Verbs) -> None:
-    """The verbs ``drivers``, ``bench`` and ``fuzz-hypervisor``."""
+    """The verbs ``drivers``, ``bench``, ``fuzz-hypervisor`` and ``fuzz-traces``."""
     verbs.add_parser("drivers", help="list the drivers").set_defaults(run=_drivers)
 
     bench = verbs.add_parser("bench", help="measure speed, memory and how often each operation applies")
@@ -24,6 +25,12 @@ def add(verbs: Verbs) -> None:
     fuzz.add_argument("--calls", type=number(1, 1e12), default=2_000_000, help="hypercalls (default: 2,000,000)")
     fuzz.add_argument("--seed", type=number(0, 1 << 64), default=0, help="number that decides the calls (default: 0)")
     fuzz.set_defaults(run=_fuzz)
+
+    files = verbs.add_parser("fuzz-traces", help="mutated and random trace files against everything that reads them")
+    files.add_argument("--files", type=number(1, 1e9), default=100_000, help="how many (default: 100,000)")
+    files.add_argument("--seed", type=number(0, 1 << 64), default=0, help="number that decides the files (default: 0)")
+    files.add_argument("--jobs", type=number(1, 1024), default=0, help="processes (default: one per core)")
+    files.set_defaults(run=_fuzz_traces)
 
 
 def _drivers(_args: argparse.Namespace, console: Console) -> int:
@@ -43,3 +50,9 @@ def _fuzz(args: argparse.Namespace, _console: Console) -> int:
     from hvmodel.jobs.fuzz_hypervisor import run
 
     return run(calls=args.calls, seed=args.seed)
+
+
+def _fuzz_traces(args: argparse.Namespace, console: Console) -> int:
+    from hvmodel.jobs.fuzz_traces import run
+
+    return run(args.files, args.seed, args.jobs or os.cpu_count() or 1, console)

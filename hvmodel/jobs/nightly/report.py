@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from hvmodel.jobs.nightly import document
+from hvmodel import document
 from hvmodel.jobs.nightly.join import Books, join
 from hvmodel.jobs.nightly.journal import write_whole
 from hvmodel.jobs.nightly.night import DISK, Night, Options, Progress, closed, night, status_of

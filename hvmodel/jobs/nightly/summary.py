@@ -1,4 +1,4 @@
-"""What a night says: a page from the books of a state directory, as Markdown or HTML (``document.py``)."""
+"""What a night says: a page from the books of a state directory, as Markdown or HTML (``hvmodel.document.py``)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from math import inf
 
 from hvmodel.drivers.variants import VARIANTS
 from hvmodel.jobs.nightly import charts, figures
-from hvmodel.jobs.nightly.document import Block, Code, Folded, Page, Picture, Section, Table, Text
+from hvmodel.document import Block, Code, Folded, Page, Picture, Section, Table, Text
 from hvmodel.jobs.nightly.estimate import Interval
 from hvmodel.jobs.nightly.figures import Forecast
 from hvmodel.jobs.nightly.join import Books

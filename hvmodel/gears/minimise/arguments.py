@@ -1,0 +1,186 @@
+"""Simpler arguments: kinds of operation, words, numbers, refusals, and names from 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from hvmodel import operations as ops
+from hvmodel.faults import KERNEL_SITES, Fault
+from hvmodel.gears.minimise.layout import smaller_number
+from hvmodel.gears.minimise.trial import Case, Hit, Trials
+from hvmodel.gears.minimise.weight import FAILED, FIRST, FRAME, SECOND, SHORT
+from hvmodel.rules.refusals import ANSWERS, SHORTAGES
+
+_STATUSES = (FAILED, SHORT, *sorted({*ANSWERS, *SHORTAGES} - {FAILED, SHORT}))
+_COUNTS = (("runs", 1), ("run_pages", 1), ("stride", 0), ("pgcount", 0))
+
+
+def changed(case: Case, index: int, operation: ops.Operation) -> Case:
+    """The case with another operation in place of one."""
+    return Case(case.config, (*case.operations[:index], operation, *case.operations[index + 1 :]))
+
+
+def plainer_kinds(case: Case) -> Iterator[Case]:
+    """An operation as a more ordinary one that does about the same."""
+    for index, operation in enumerate(case.operations):
+        for other in _ordinary(operation):
+            yield changed(case, index, replace(other, faults=operation.faults))
+
+
+def _ordinary(operation: ops.Operation) -> Iterator[ops.Operation]:
+    match operation:
+        case ops.MapScattered(domain=domain, iova=iova, paddr=paddr, runs=runs, run_pages=size):
+            yield ops.Map(domain, iova, paddr, runs * size)
+            yield ops.Map(domain, iova, paddr, size)
+        case ops.Replace(domain=domain, group=group, by=by):
+            yield ops.Attach(domain, group, by)
+        case ops.DriverMap(domain=domain, iova=iova, paddr=paddr, pgsize=size, pgcount=count):
+            yield ops.Map(domain, iova, paddr, min(max(size * count >> 12, 1), 512))
+        case ops.DriverUnmap(domain=domain, iova=iova, pgsize=size, pgcount=count):
+            yield ops.Unmap(domain, iova, min(max(size * count >> 12, 1), 512))
+        case ops.Unplug(device=device):
+            yield ops.Release(device)
+        case ops.VmFinalise(vm=vm):
+            yield ops.VmDelete(vm)
+        case ops.Disown(group=group, by=by):
+            yield ops.Detach(group, by)
+
+
+def plainer_words(case: Case) -> Iterator[Case]:
+    """Protections, flags and threads as usual, one after another."""
+    for index, operation in enumerate(case.operations):
+        for name, plain in (("prot", "rw"), ("gfp", "kernel"), ("mapped", True), ("pgsize", 0x1000), ("by", 0), ("by", 1)):
+            value = getattr(operation, name, plain)
+            if value != plain and not (name == "by" and not value):
+                yield changed(case, index, _with(operation, **{name: plain}))
+
+
+def plainer_addresses(case: Case) -> Iterator[Case]:
+    """Frames and addresses, one after another: the usual ones, whole pages, as the address is aligned."""
+    for index, operation in enumerate(case.operations):
+        iova, paddr = getattr(operation, "iova", None), getattr(operation, "paddr", None)
+        if iova is not None:
+            for value in (FIRST, SECOND, 0, iova & ~0xFFF, iova % FIRST + FIRST):
+                yield changed(case, index, _with(operation, iova=value))
+        if paddr is not None and iova is not None:
+            for value in (FRAME, FRAME + 0x1000, FRAME + iova % FIRST, FRAME + paddr % FIRST):
+                yield changed(case, index, _with(operation, paddr=value))
+
+
+def smaller_counts(trials: Trials, best: Hit) -> Hit:
+    """Counts that are no part of the layout, each as small as it gets; for scattered memory the unmaps of the same range follow."""
+    for index, operation in enumerate(best.case.operations):
+        for name, least in _COUNTS:
+            value = getattr(best.case.operations[index], name, None)
+            if value is None or value <= least:
+                continue
+
+            def make(case: Case, number: int, index: int = index, name: str = name) -> Case | None:
+                return _counted(case, index, name, number)
+
+            best = smaller_number(trials, best, value, least, make)
+        if isinstance(operation, ops.Map | ops.Unmap) and operation.pages > 1:
+
+            def resize(case: Case, number: int, index: int = index) -> Case | None:
+                return changed(case, index, _with(case.operations[index], pages=number))
+
+            best = smaller_number(trials, best, operation.pages, 1, resize)
+    return best
+
+
+def _counted(case: Case, index: int, name: str, number: int) -> Case:
+    operation = case.operations[index]
+    smaller = _with(operation, **{name: number})
+    if not isinstance(operation, ops.MapScattered) or name == "stride":
+        return changed(case, index, smaller)
+    before, after = operation.runs * operation.run_pages, smaller.runs * smaller.run_pages
+    if name == "run_pages":  # the distance between the pieces stays
+        smaller = _with(smaller, stride=max(operation.stride - operation.run_pages + number, 0))
+    follow = [
+        _with(other, pages=after)
+        if isinstance(other, ops.Unmap) and (other.domain, other.iova, other.pages) == (operation.domain, operation.iova, before)
+        else other
+        for other in case.operations
+    ]
+    return changed(Case(case.config, tuple(follow)), index, smaller)
+
+
+def _with(operation: ops.Operation, **changes: Any) -> Any:
+    return replace(operation, **changes)
+
+
+def plainer_faults(case: Case) -> Iterator[Case]:
+    """Refusals one after another: plain at once, then arrival, duration, status, elements done."""
+    for index, operation in enumerate(case.operations):
+        for place, fault in enumerate(operation.faults):
+            for other in _plainer(fault):
+                if other != fault:
+                    faults = (*operation.faults[:place], other, *operation.faults[place + 1 :])
+                    yield changed(case, index, replace(operation, faults=faults))
+
+
+def _plainer(fault: Fault) -> Iterator[Fault]:
+    kernel = fault.site in KERNEL_SITES
+    if kernel:
+        yield Fault(fault.site)
+    else:
+        yield Fault(fault.site, 1, FAILED)
+        yield Fault(fault.site, 1, SHORT)
+    if fault.times != 1:
+        yield replace(fault, times=1)
+        yield replace(fault, times=2)
+        yield replace(fault, times=3)
+    for nth in range(1, min(fault.nth, 4)):
+        yield replace(fault, nth=nth)
+    if fault.nth > 1:
+        yield replace(fault, nth=fault.nth // 2)
+        yield replace(fault, nth=fault.nth - 1)
+    if not kernel and fault.status != FAILED:
+        for status in _STATUSES:
+            if status == fault.status:
+                break
+            yield replace(fault, status=status)
+
+
+def fewer_done(trials: Trials, best: Hit) -> Hit:
+    """How many elements of a refused call take effect, as few as will do."""
+    for index in range(len(best.case.operations)):
+        for place in range(len(best.case.operations[index].faults)):
+
+            def make(case: Case, number: int, index: int = index, place: int = place) -> Case | None:
+                operation = case.operations[index]
+                faults = list(operation.faults)
+                faults[place] = replace(faults[place], done=number)
+                return changed(case, index, replace(operation, faults=tuple(faults)))
+
+            best = smaller_number(trials, best, best.case.operations[index].faults[place].done, 0, make)
+    return best
+
+
+def renumbered(case: Case) -> Iterator[Case]:
+    """Domains and VMs numbered from 1, in order of appearance."""
+    names: dict[str, dict[int, int]] = {"domain": {}, "vm": {0: 0}}
+    result = []
+    for operation in case.operations:
+        changes: dict[str, int] = {}
+        for name, kind in (("domain", "domain"), ("vm", "vm"), ("by", "vm")):
+            value = getattr(operation, name, None)
+            if value is not None:
+                known = names[kind]
+                changes[name] = known.setdefault(value, len(known) + (kind == "domain"))
+        result.append(_with(operation, **changes) if changes else operation)
+    yield Case(case.config, tuple(result))
+
+
+__all__ = [
+    "changed",
+    "fewer_done",
+    "plainer_addresses",
+    "plainer_faults",
+    "plainer_kinds",
+    "plainer_words",
+    "renumbered",
+    "smaller_counts",
+]
