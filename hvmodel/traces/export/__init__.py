@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hvmodel.traces.export import itf, junit, ktap, pytest_file, sarif
-from hvmodel.traces.export.verdict import FAILS, HOLDS, UNDETERMINED, Case, Verdict, judge, run_case
+from hvmodel.traces.export.case import Case, run_case
+from hvmodel.traces.verdict import FAILS, HOLDS, UNDETERMINED
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,4 +34,4 @@ FORMATS = {
 """The formats by name."""
 
 
-__all__ = ["FAILS", "FORMATS", "HOLDS", "UNDETERMINED", "Case", "Format", "Verdict", "judge", "run_case"]
+__all__ = ["FAILS", "FORMATS", "HOLDS", "UNDETERMINED", "Case", "Format", "run_case"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from hvmodel import __version__
 from hvmodel.operations import arguments, describe
-from hvmodel.traces.export.verdict import Case, visible
+from hvmodel.traces.export.case import Case, visible
 from hvmodel.traces.story import Step
 from hvmodel.traces.views import DeviceView, DomainView, Pages, Views
 
@@ -45,13 +45,13 @@ def render(cases: list[Case]) -> str:
             "format": "ITF",
             "format-description": "https://apalache-mc.org/docs/adr/015adr-trace.html",
             "source": visible(case.path or case.name),
-            "description": visible(case.verdict.headline),
+            "description": case.headline,
             "varTypes": TYPES,
             "hvmodel": {
                 "version": __version__,
                 "driver": visible(case.driver),
                 "profile": case.trace.config.profile,
-                "property": case.verdict.property_id or "",
+                "property": case.verdict.property or "",
                 "verdict": case.verdict.state,
                 "units": "pages are runs <<first, one past the last, first frame>> of 4 KiB pages",
                 "operations": [visible(describe(step.operation)) for step in case.steps],

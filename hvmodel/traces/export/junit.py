@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 
 from hvmodel.operations import describe
 from hvmodel.properties.catalogue import PROPERTIES
-from hvmodel.traces.export.verdict import FAILS, UNDETERMINED, Case, visible
+from hvmodel.traces.export.case import Case, visible
+from hvmodel.traces.verdict import FAILS, UNDETERMINED
 
 
 def render(cases: list[Case]) -> str:
@@ -39,12 +40,12 @@ def _testcase(case: Case) -> ElementTree.Element:
     verdict = case.verdict
     element = ElementTree.Element("testcase", classname=visible(f"hvmodel.{case.driver}"), name=case.name, time="0")
     if verdict.state == FAILS:
-        failure = ElementTree.SubElement(element, "failure", type=verdict.property_id or "", message=visible(verdict.headline))
+        failure = ElementTree.SubElement(element, "failure", type=verdict.property or "", message=case.headline)
         failure.text = _text(case)
     elif verdict.state == UNDETERMINED:
-        error = ElementTree.SubElement(element, "error", type="undetermined", message=visible(verdict.headline))
+        error = ElementTree.SubElement(element, "error", type="undetermined", message=case.headline)
         error.text = _text(case)
-    about = {"property": verdict.property_id or "all", "severity": verdict.severity, "trace": case.path}
+    about = {"property": verdict.property or "all", "severity": case.severity, "trace": case.path}
     lines = [f"{name}: {visible(value)}" for name, value in about.items() if value]  # xunit2 has no properties in a test case
     ElementTree.SubElement(element, "system-out").text = "\n".join(lines)
     return element
@@ -52,10 +53,10 @@ def _testcase(case: Case) -> ElementTree.Element:
 
 def _text(case: Case) -> str:
     """The message and the operations, one a line."""
-    lines = [case.verdict.message]
+    lines = [case.message]
     lines += [f"{step.number:>3}. {visible(describe(step.operation))} -> {visible(step.answer)}" for step in case.steps]
-    if case.verdict.property_id:
-        lines.append(f"source of the claim: {PROPERTIES[case.verdict.property_id].source}")
+    if case.verdict.property:
+        lines.append(f"source of the claim: {PROPERTIES[case.verdict.property].source}")
     return "\n".join(lines)
 
 

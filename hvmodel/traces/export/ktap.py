@@ -7,8 +7,9 @@ innermost results. Names must not have a ``#`` in them, which begins a directive
 from __future__ import annotations
 
 from hvmodel.operations import describe
-from hvmodel.traces.export.verdict import FAILS, UNDETERMINED, Case, visible
+from hvmodel.traces.export.case import Case, visible
 from hvmodel.traces.story import Step
+from hvmodel.traces.verdict import FAILS, UNDETERMINED
 
 
 def render(cases: list[Case]) -> str:
@@ -26,7 +27,7 @@ def _case(number: int, case: Case) -> list[str]:
     lines = ["  KTAP version 1", f"  # Subtest: {name}", f"  1..{len(case.steps)}"]
     for step in case.steps:
         lines += _step(step, case)
-    lines += [f"# {visible(line)}" for line in verdict.message.splitlines()]
+    lines += [f"# {visible(line)}" for line in case.message.splitlines()]
     if not case.steps:  # an empty list of subtests is no result to kunit.py
         lines = lines[3:]
     result = "ok" if verdict.state not in (FAILS, UNDETERMINED) else "not ok"
@@ -39,7 +40,7 @@ def _step(step: Step, case: Case) -> list[str]:
     name = _name(f"step {step.number}: {describe(step.operation)}")
     if verdict.state == FAILS and verdict.step == step.number and verdict.violation is not None:
         return [f"  # {visible(verdict.violation.detail)}", f"  not ok {step.number} {name}"]
-    if verdict.state == UNDETERMINED and (step.number in case.idle or not step.outcome.applied):
+    if verdict.state == UNDETERMINED and not step.outcome.applied:
         return [f"  not ok {step.number} {name} # ERROR {visible(step.answer)}"]
     note = [] if step.outcome.applied else [f"  # step {step.number}: {visible(step.answer)}"]
     return [*note, f"  ok {step.number} {name}"]

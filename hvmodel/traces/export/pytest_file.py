@@ -12,7 +12,7 @@ import textwrap
 from dataclasses import replace
 
 from hvmodel.properties.catalogue import PROPERTIES
-from hvmodel.traces.export.verdict import Case, visible
+from hvmodel.traces.export.case import Case, visible
 from hvmodel.traces.format import operation_out, to_json
 
 WIDTH = 88
@@ -29,13 +29,13 @@ def {name}() -> None:
     driver = os.environ.get("HVMODEL_DRIVER") or None
     if driver is not None and driver not in REGISTRY:
         pytest.fail(no_such_driver(driver), pytrace=False)
-    verdict = judge(from_json(TRACE), driver)
-    if verdict.state == UNDETERMINED:
-        pytest.skip(verdict.reason)
-    if verdict.state == FAILS:
+    case = run_case(from_json(TRACE), driver)
+    if case.verdict.state == UNDETERMINED:
+        pytest.skip(case.headline)
+    if case.verdict.state == FAILS:
         explain = f"python {{__file__}} > trace.json; hvmodel explain trace.json"
-        explain += f" --driver {{verdict.driver}}"
-        pytest.fail(f"{{verdict.message}}\\nto see it: {{explain}}", pytrace=False)
+        explain += f" --driver {{case.driver}}"
+        pytest.fail(f"{{case.message}}\nto see it: {{explain}}", pytrace=False)
 
 
 if __name__ == "__main__":
@@ -50,7 +50,7 @@ import os
 import pytest
 
 from hvmodel.drivers import REGISTRY, no_such_driver
-from hvmodel.traces.export.verdict import FAILS, UNDETERMINED, judge
+from hvmodel.traces.export import FAILS, UNDETERMINED, run_case
 from hvmodel.traces.format import from_json
 """
 
@@ -58,7 +58,7 @@ from hvmodel.traces.format import from_json
 def render(cases: list[Case]) -> str:
     """The test file of one case (the first)."""
     case = cases[0]
-    claim = f"{PROPERTIES[case.verdict.property_id].claim}." if case.verdict.property_id else "No property fails."
+    claim = f"{PROPERTIES[case.verdict.property].claim}." if case.verdict.property else "No property fails."
     trace = _trace(case)
     noqa = "  # noqa: E501" if any(len(line) > WIDTH for line in trace.splitlines()) else ""
     body = _BODY.format(trace=trace, noqa=noqa, name=_function(case), claim=claim[0].upper() + claim[1:])
@@ -73,9 +73,9 @@ def _function(case: Case) -> str:
 
 def _docstring(case: Case) -> str:
     verdict = case.verdict
-    head = f"{verdict.property_id or 'all properties'}: {_doc(case.name)}"
+    head = f"{verdict.property or 'all properties'}: {_doc(case.name)}"
     lines = [*textwrap.wrap(head, WIDTH - 3), ""]
-    lines += textwrap.wrap(_doc(verdict.headline) + ".", WIDTH)
+    lines += textwrap.wrap(_doc(case.headline) + ".", WIDTH)
     lines.append("")
     for step in case.steps[:_MOST]:
         lines += textwrap.wrap(f"{step.number}. {_doc(step.headline)}", WIDTH, subsequent_indent="   ")
@@ -101,7 +101,7 @@ def _doc(text: str) -> str:
 
 def _trace(case: Case) -> str:
     """The trace file without what was observed, which the test does not need, and with long lines folded."""
-    bare = replace(case.trace, observed=[], finding={}, origin={})
+    bare = replace(case.trace, driver=case.driver, observed=[], finding={}, origin={})
     lines: list[str] = []
     operations = {"    " + json.dumps(operation_out(step.operation)) for step in case.steps}
     for line in to_json(bare).rstrip("\n").splitlines():

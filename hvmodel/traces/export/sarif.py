@@ -19,8 +19,9 @@ from hvmodel.drivers import REGISTRY
 from hvmodel.hypervisor.policies import describe as describe_policy
 from hvmodel.hypervisor.policies import differences
 from hvmodel.properties.catalogue import PROPERTIES, Property
-from hvmodel.traces.export.verdict import FAILS, HOLDS, UNDETERMINED, Case, visible
+from hvmodel.traces.export.case import Case, visible
 from hvmodel.traces.story import Step
+from hvmodel.traces.verdict import FAILS, HOLDS, UNDETERMINED
 
 Json = Any
 
@@ -71,7 +72,7 @@ EVERY = "every-property"
 
 
 def _rules_of(case: Case) -> list[str]:
-    return [case.verdict.property_id or EVERY]
+    return [case.verdict.property or EVERY]
 
 
 def _every() -> Json:
@@ -92,13 +93,13 @@ def _rule(prop: Property) -> Json:
 
 def _result(case: Case, rules: list[str]) -> Json:
     verdict = case.verdict
-    rule = verdict.property_id or EVERY
+    rule = verdict.property or EVERY
     result: dict[str, Json] = {
         "ruleId": rule,
         "ruleIndex": rules.index(rule),
         "kind": KIND[verdict.state],
-        "level": LEVEL[verdict.severity] if verdict.state == FAILS else "none",
-        "message": {"text": verdict.message},
+        "level": LEVEL[case.severity] if verdict.state == FAILS else "none",
+        "message": {"text": case.message},
         "locations": [_location(case, verdict.violation.call if verdict.violation is not None else "")],
         "partialFingerprints": {"hvmodelFinding/v1": fingerprint(case)},
         "properties": {
@@ -119,7 +120,7 @@ def _flow(case: Case, step: Step) -> Json:
     call = next((call.name for call in step.calls), "")
     location = _location(case, call)
     location["message"] = {"text": visible(f"{step.number}. {step.headline}")}
-    essential = step.number == case.verdict.step or step.number in case.idle
+    essential = step.number == case.verdict.step or not step.outcome.applied
     return {
         "location": location,
         "executionOrder": step.number,
@@ -159,7 +160,7 @@ def fingerprint(case: Case) -> str:
         sites = sorted({fault.site.removesuffix("_DOMAIN") for step in case.steps for fault in step.operation.faults})
         about = (violation.property, violation.call, violation.shape, sites, case.trace.config.l1vh)
     else:
-        about = (case.verdict.property_id, [step.operation.kind for step in case.steps])
+        about = (case.verdict.property, [step.operation.kind for step in case.steps])
     return hashlib.sha256(repr(about).encode()).hexdigest()[:32]
 
 
