@@ -69,9 +69,8 @@ def replay(trace: Trace, driver: str, judge_all: bool, console: Console) -> int:
     steps, world = tell(trace, driver)
     wanted = None if judge_all else trace.property
     print_steps(steps, wanted, console)
-    for text in (_idle(steps), _unfired(steps), _drift(trace, driver, steps)):
-        if text:
-            console.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)
+    for text in notes(trace, driver, steps):
+        console.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)
     return _verdict(steps, wanted, verdict(steps, wanted, world.judge.judged), console)
 
 
@@ -116,6 +115,12 @@ def print_step(step: Step, wanted: str | None, others: bool, parted: list[str], 
             continue
         mark, style = ("!!", "bold red") if judged_here else ("also", "red")
         console.print(Text(f"     {mark} {violation.property}: {violation.detail}", style=style), soft_wrap=True)
+
+
+def notes(trace: Trace, driver: str, steps: list[Step]) -> list[str]:
+    """What a reader has to know of a run beside its verdict: operations that did nothing, faults that were never reached, where it is
+    not what was recorded."""
+    return [text for text in (_idle(steps), _unfired(steps), _drift(trace, driver, steps)) if text]
 
 
 def _unfired(steps: list[Step]) -> str:

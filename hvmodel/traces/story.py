@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hvmodel.callers.books import DomainBook
@@ -220,13 +221,21 @@ def _count(call: MapCall | UnmapCall) -> int:
 def tell(trace: Trace, driver: str | None = None) -> tuple[list[Step], World]:
     """Run a trace and record every step. Raises KeyError for an unknown driver."""
     world = World(trace.config, driver or trace.driver)
-    steps: list[Step] = []
-    for number, operation in enumerate(trace.operations, 1):
+    steps = []
+    for step in telling(world, trace.operations):
+        step.views = views_of(world)
+        steps.append(step)
+    return steps, world
+
+
+def telling(world: World, operations: Sequence[Operation]) -> Iterator[Step]:
+    """Apply operations to a world and tell each, without its views: they are large where many pages are mapped, and who needs them at
+    some steps only takes ``views_of(world)`` there."""
+    for number, operation in enumerate(operations, 1):
         teller = _Teller(world)
         world.judge.story = teller.hear
         outcome = world.apply(operation)
-        steps.append(Step(number, operation, outcome, teller.end(), views_of(world)))
-    return steps, world
+        yield Step(number, operation, outcome, teller.end())
 
 
 def judged(steps: list[Step], name: str) -> tuple[int, Violation] | None:
@@ -238,4 +247,4 @@ def judged(steps: list[Step], name: str) -> tuple[int, Violation] | None:
     return None
 
 
-__all__ = ["Call", "Hypercall", "Step", "answer", "errno", "hypercall", "judged", "tell"]
+__all__ = ["Call", "Hypercall", "Step", "answer", "errno", "hypercall", "judged", "tell", "telling"]
