@@ -35,7 +35,7 @@ def {name}() -> None:
     if case.verdict.state == FAILS:
         explain = f"python {{__file__}} > trace.json; hvmodel explain trace.json"
         explain += f" --driver {{case.driver}}"
-        pytest.fail(f"{{case.message}}\nto see it: {{explain}}", pytrace=False)
+        pytest.fail(f"{{case.message}}\\nto see it: {{explain}}", pytrace=False)
 
 
 if __name__ == "__main__":
