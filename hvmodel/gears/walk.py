@@ -31,6 +31,8 @@ class Run:
     """How often something came about that no driver could have avoided."""
     refused: bool = False
     """Whether an attach or detach was refused in an earlier operation."""
+    fired: dict[str, int] = field(default_factory=dict)
+    """How often an answer was decided by a fault, by site."""
 
 
 Heard = Callable[[Run, Outcome], bool]
@@ -60,8 +62,9 @@ def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: He
             stop = heard(run, outcome) if outcome.violations and heard is not None else False
             if outcome.environment:
                 run.environment += len(outcome.environment)
-            if outcome.fired and not run.refused:
-                run.refused = any("TACH_DEVICE" in fault.site for fault in outcome.fired)
+            for fault in outcome.fired:
+                run.fired[fault.site] = run.fired.get(fault.site, 0) + 1
+                run.refused = run.refused or "TACH_DEVICE" in fault.site
             return stop
         return False
 

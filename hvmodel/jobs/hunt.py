@@ -67,6 +67,7 @@ class Tally:
     rules: dict[str, int] = field(default_factory=dict)
     judged: dict[str, int] = field(default_factory=dict)
     sites: dict[str, int] = field(default_factory=dict)
+    fired: dict[str, int] = field(default_factory=dict)
     environment: int = 0
 
     def add(self, run: Run) -> None:
@@ -79,7 +80,7 @@ class Tally:
             entry[0] += tried
             entry[1] += applied
         self.environment += run.environment
-        for mine, theirs in ((self.judged, world.judge.judged), (self.rules, run.proposed)):
+        for mine, theirs in ((self.judged, world.judge.judged), (self.rules, run.proposed), (self.fired, run.fired)):
             for name, count in theirs.items():
                 mine[name] = mine.get(name, 0) + count
         for site, count in world.faults.reached.items():
@@ -97,17 +98,20 @@ class Tally:
             entry[0] += tried
             entry[1] += applied
         self.environment += other.environment
-        for mine, theirs in ((self.judged, other.judged), (self.sites, other.sites), (self.rules, other.rules)):
+        pairs = ((self.judged, other.judged), (self.sites, other.sites), (self.rules, other.rules), (self.fired, other.fired))
+        for mine, theirs in pairs:
             for name, count in theirs.items():
                 mine[name] = mine.get(name, 0) + count
 
     def never(self) -> dict[str, list[str]]:
-        """What was never reached: kinds of operation that never applied, properties never judged, fault sites never passed."""
+        """What was never reached: kinds of operation that never applied, properties never judged, fault sites never passed, and
+        those of them where nothing was ever refused."""
         return {
             "rules": [name for name in RULES if not self.rules.get(name)],
             "operations": [kind for kind in KINDS if not self.applied.get(kind, [0, 0])[1]],
             "properties": [name for name in PROPERTIES if not self.judged.get(name) and name not in ALWAYS_JUDGED],
             "fault sites": [site for site in CALL_SITES if not self.sites.get(site)],
+            "refusals": [site for site in CALL_SITES if self.sites.get(site) and not self.fired.get(site)],
         }
 
 
