@@ -36,7 +36,7 @@ def add(verbs: Verbs) -> None:
         "nightly",
         help="search a driver for a night and say what is new",
         description="Exit status: 0 nothing new, 1 new findings, 2 wrong use, 3 void (a canary was not found), 4 the harness "
-        "erred, 5 the disk did not take all of it.",
+        "erred, 5 the disk did not take all of it, 130 interrupted.",
     )
     nightly.add_argument("--driver", default="posted-v0", help="which driver (default: posted-v0; see 'hvmodel drivers')")
     nightly.add_argument("--budget", type=_read(plans.budget), default=8 * 3600.0, help="300s, 5m, 8h (default: 8h)")
@@ -49,7 +49,11 @@ def add(verbs: Verbs) -> None:
     nightly.add_argument("--portion", type=number(1, 100_000), default=0, help="runs in a portion of work (default: by the budget)")
     nightly.set_defaults(run=_nightly)
 
-    merge = verbs.add_parser("merge", help="join what several shards of a night know")
+    merge = verbs.add_parser(
+        "merge",
+        help="join what several shards of a night know",
+        description="In any order with the same result. Exit status: that of the newest night, over all its shards.",
+    )
     merge.add_argument("states", type=Path, nargs="+", metavar="DIR", help="state directories of one driver")
     merge.add_argument(
         "--into", type=Path, required=True, metavar="DIR", help="where the joined state goes; what is there is joined, too"
@@ -102,12 +106,11 @@ def _merge(args: argparse.Namespace, console: Console) -> int:
     from hvmodel.jobs.nightly.state import BadState
 
     try:
-        merge(args.states, args.into, console)
+        return merge(args.states, args.into, console)
     except (BadState, OtherDriver) as bad:
         return usage(str(bad))
     except OSError as error:
         return usage(f"cannot write to {error.filename or args.into}: {error.strerror}")
-    return 0
 
 
 def _excuse(args: argparse.Namespace, console: Console) -> int:

@@ -94,8 +94,8 @@ def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: He
 def runs(
     seed: int, job: int, profiles: list[str], levels: list[int], steps: int, first: int = 0
 ) -> Iterator[tuple[str, str, int, int]]:
-    """The endless schedule of a walk: (seed of the run, profile, level, steps), half of it under the first profile. ``first`` is the
-    number of the run that it begins with."""
+    """The endless schedule of a walk: (seed of the run, profile, level, steps), half of it under the first profile. ``first`` is
+    the number of the run that it begins with."""
     others = profiles[1:] + [VARIATIONS] * 2 * (VARIATIONS in profiles[1:])
     number = first
     while True:

@@ -13,15 +13,15 @@ WIDTH, HEIGHT = 680, 190
 LEFT, RIGHT, TOP, BOTTOM = 66, 20, 34, 30
 
 
-def over_nights(title: str, dates: Sequence[str], values: Sequence[float], bars: Sequence[bool] = ()) -> str:
-    """One number for each night, as bars from 0; those that ``bars`` marks are red. Dates are written below first and last."""
+def over_nights(title: str, dates: Sequence[str], values: Sequence[float], hot: bool = False) -> str:
+    """One number for each night, as bars from 0, which are red if ``hot``. Below are the first and the last date."""
     top = _nice(max([1.0, *values]))
     room = WIDTH - LEFT - RIGHT
     step = room / max(len(values), 12)
     parts = _frame(title, top)
+    look = "hot" if hot else "bar"
     for number, (date, value) in enumerate(zip(dates, values, strict=True)):
         tall = value / top * (HEIGHT - TOP - BOTTOM)
-        look = "hot" if number < len(bars) and bars[number] else "bar"
         x, y = LEFT + number * step + step * 0.15, HEIGHT - BOTTOM - tall
         parts.append(
             f'<rect class="{look}" x="{x:.1f}" y="{y:.1f}" width="{step * 0.7:.1f}" height="{max(tall, 0.8 if value else 0):.1f}">'

@@ -44,14 +44,14 @@ def driver_files(driver: str) -> list[str]:
     return sorted(files)
 
 
-def measure(plan: Plan) -> dict[str, Any] | None:
-    """Branches of the driver in all and taken, and those never taken as ``file:line to line``; None if coverage.py is not there or
-    there is nothing to measure."""
+def measure(plan: Plan) -> dict[str, Any]:
+    """Branches of the driver in all and taken, and those never taken as ``file:line to line``; or ``said``, why they could not be
+    measured."""
     if find_spec("coverage") is None:
-        return None
+        return {"said": "coverage.py is not installed"}
     files = driver_files(plan.driver)
     if not files:
-        return None
+        return {"said": "the driver is not in Python"}
     from hvmodel.jobs.nightly.gears import Catch, walk_portion
 
     watch = import_module("coverage").Coverage(branch=True, include=files, data_file=None, config_file=False)
@@ -68,7 +68,7 @@ def measure(plan: Plan) -> dict[str, Any] | None:
         try:
             watch.json_report(outfile=str(path))
         except Exception as error:  # coverage.py has a class of its own for "no data"
-            return {"branches": 0, "taken": 0, "never": [], "runs": number * plan.portion, "said": str(error)}
+            return {"said": str(error)[:200]}
         return _boiled_down(json.loads(path.read_text()), number * plan.portion)
 
 

@@ -75,9 +75,19 @@ class Crew:
         return [hand for hand in self.hands if hand.portion is None and not hand.spent]
 
     @property
+    def running(self) -> list[Portion]:
+        """What workers are at."""
+        return [hand.portion for hand in self.hands if hand.portion is not None]
+
+    @property
+    def has_checker(self) -> bool:
+        """Whether a worker is there that does portions a second time."""
+        return any(hand.checker for hand in self.hands)
+
+    @property
     def busy(self) -> bool:
-        """Whether a worker is at a portion."""
-        return any(hand.portion is not None for hand in self.hands)
+        """Whether a worker is at a portion, or about to end."""
+        return any(hand.portion is not None or hand.spent for hand in self.hands)
 
     @property
     def room(self) -> int:

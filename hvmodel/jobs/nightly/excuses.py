@@ -8,15 +8,13 @@ Empty lines and lines that begin with # are skipped. After its date an excuse do
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hvmodel.jobs.nightly.plan import day
+from hvmodel.jobs.nightly.signature import SIGNATURE
 
 HEAD = "# Findings that are excused, one a line: signature, last day (YYYY-MM-DD), reason.\n"
-
-_SIGNATURE = re.compile(r"[a-z0-9-]+/[A-Za-z0-9_.-]+/[0-9a-f]{8}")
 
 
 class BadExcuse(ValueError):
@@ -38,7 +36,7 @@ class Excuse:
 
 def excuse(signature: str, until: str, reason: str) -> Excuse:
     """An excuse from what a person typed. Raises BadExcuse."""
-    if not _SIGNATURE.fullmatch(signature):
+    if not SIGNATURE.fullmatch(signature):
         raise BadExcuse(f"{signature!a} is no signature such as no-stale-mapping/unmap_pages/3f9a2c1d")
     try:
         until = day(until)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from hvmodel.jobs.findings import group
 from hvmodel.jobs.hunt import Tally
 from hvmodel.jobs.nightly import estimate
 from hvmodel.jobs.nightly.estimate import Counts, Interval, counts_of
-from hvmodel.jobs.nightly.join import Books
-from hvmodel.jobs.nightly.ledger import Ledger, NightRecord, statuses
+from hvmodel.jobs.nightly.join import WINDOW, Books
+from hvmodel.jobs.nightly.ledger import EXCUSED, FIXED, KNOWN, NEW, VOID, WHOLE, Entry, Ledger, NightRecord, statuses
 from hvmodel.jobs.survival import Observation
 
-WINDOW = 14
-"""The estimate draws on the nights of so many dates, the newest ones."""
 
-
-def tally_of(nights: list[NightRecord]) -> Tally:
+def tally_of(nights: Sequence[NightRecord]) -> Tally:
     """What some shards did, added up. A tally that this version does not understand counts nothing."""
     total = Tally()
     known = {item.name for item in fields(Tally)}
@@ -29,7 +27,7 @@ def tally_of(nights: list[NightRecord]) -> Tally:
     return total
 
 
-def species_of(ledger: Ledger, nights: list[NightRecord]) -> tuple[dict[str, int], int]:
+def species_of(ledger: Ledger, nights: Sequence[NightRecord]) -> tuple[dict[str, int], int]:
     """In how many runs of some nights each signature was met, and how many runs that were. Hits of a kind that was never minimised
     count as a signature of their own."""
     met: dict[str, int] = defaultdict(int)
@@ -58,7 +56,7 @@ def forecast(incidence: Mapping[str, int], samples: int, more: int) -> Forecast:
 
 
 def forecasts(books: Books, when: str) -> tuple[Forecast, Forecast]:
-    """The estimates for findings and for abstract states, as of the night of a date."""
+    """The estimates for findings and for abstract states, as of the night of a date, from the nights of :data:`WINDOW` dates."""
     dates = sorted({night.date for night in books.ledger.nights.values() if night.date <= when})[-WINDOW:]
     nights = [night for night in books.ledger.nights.values() if night.date in dates]
     tonight = [night for night in nights if night.date == when]
@@ -80,11 +78,10 @@ def forecasts(books: Books, when: str) -> tuple[Forecast, Forecast]:
 @dataclass(frozen=True, slots=True)
 class Point:
     """One date in the trend, over all shards. ``seen`` is how many findings were there, ``total`` how many signatures had been met
-    by then."""
+    by then; ``odd`` says what was wrong with the night, if something was."""
 
     date: str
     operations: int
-    seconds: float
     new: int
     seen: int
     fixed: int
@@ -92,43 +89,52 @@ class Point:
     odd: str
 
 
-def trend(books: Books, upto: str, most: int = 60) -> list[Point]:
-    """A point for each of the newest nights."""
+def trend(books: Books, when: str, what: Mapping[str, Sequence[str]], most: int = 60) -> list[Point]:
+    """A point for each of the newest nights up to a date. Earlier nights count what their shards reported; ``what`` are the
+    findings of the last one, over all shards."""
     ledger = books.ledger
-    dates = sorted({night.date for night in ledger.nights.values() if night.date <= upto})[-most:]
+    dates = sorted({night.date for night in ledger.nights.values() if night.date <= when})[-most:]
     points = []
     for date in dates:
         nights = ledger.of_date(date)
-        odd = next((night.ended for night in nights if night.ended != "whole"), "")
-        if any(night.different or night.failures for night in nights):
-            odd = "error of the harness"
-        points.append(
-            Point(
-                date,
-                sum(night.operations for night in nights),
-                sum(night.seconds * night.jobs for night in nights),
-                len(new_of(nights)),
-                len({name for night in nights for name in (*night.new, *night.known, *night.excused)}),
-                len({name for night in nights for name in night.fixed}),
-                sum(any(seen <= date for seen in entry.seen) for entry in ledger.entries.values()),
-                odd,
-            )
+        new, known, excused, fixed = (
+            set(what.get(name, ())) if date == when else {key for night in nights for key in getattr(night, name)}
+            for name in (NEW, KNOWN, EXCUSED, FIXED)
         )
+        total = sum(any(seen <= date for seen in entry.seen) for entry in ledger.entries.values())
+        seen = new | known | excused
+        points.append(Point(date, sum(n.operations for n in nights), len(new), len(seen), len(fixed - seen), total, _odd(nights)))
     return points
 
 
-def new_of(nights: list[NightRecord]) -> set[str]:
-    """The signatures that some shard of a night reported as new."""
-    return {name for night in nights for name in night.new}
+def _odd(nights: Sequence[NightRecord]) -> str:
+    if any(night.erred for night in nights):
+        return "the harness erred"
+    return next((night.ended for night in nights if night.ended != WHOLE), "")
 
 
 def tonight(books: Books, when: str) -> dict[str, list[str]]:
-    """The findings of a night by what they are: ``new``, ``known``, ``excused``, ``fixed``; each list in the order of a report."""
+    """The findings of a night by what they are: ``new``, ``known``, ``excused``, ``fixed``; each list in the order of a report.
+    Nothing in a night that is void in all its shards."""
+    if is_void(books.ledger.of_date(when)):
+        return {}
     lists: dict[str, list[str]] = defaultdict(list)
     for signature, what in statuses(books.ledger, books.excuses, when).items():
         lists[what].append(signature)
-    entries = books.ledger.entries
-    return {what: sorted(names, key=lambda name: rank(books, entries[name].signature)) for what, names in lists.items()}
+    return {what: sorted(names, key=lambda name: rank(books, name)) for what, names in lists.items()}
+
+
+def is_void(nights: Sequence[NightRecord]) -> bool:
+    """Whether there are shards of a night and all of them are void."""
+    return bool(nights) and all(night.ended == VOID for night in nights)
+
+
+def causes(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Findings put together by cause (:func:`hvmodel.jobs.findings.group`), each with the one to show first, the worst cause first.
+    What this version cannot read is a cause of its own."""
+    named = {id(entry.finding): entry for entry in entries if entry.finding is not None}
+    groups = group([entry.finding for entry in entries if entry.finding is not None])
+    return [[named[id(finding)] for finding in item.findings] for item in groups] + [[e] for e in entries if e.finding is None]
 
 
 def rank(books: Books, signature: str) -> tuple[object, ...]:

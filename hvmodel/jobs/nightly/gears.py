@@ -189,7 +189,7 @@ def timed(gear: Gear, plan: Plan, number: int, driver: str, digest: bool) -> tup
     """Do one portion; what came of it, with the seconds that it took, and what it met."""
     started, catch = time.perf_counter(), Catch()
     done = gear.portion(plan, number, driver, catch, digest)
-    done.seconds = round(time.perf_counter() - started, 3)
+    done.seconds, done.kinds = round(time.perf_counter() - started, 3), catch.kinds
     return done, catch
 
 

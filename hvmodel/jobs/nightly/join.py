@@ -10,8 +10,9 @@ from hvmodel.callers.levels import LEVELS
 from hvmodel.jobs.nightly.excuses import Excuse, longest
 from hvmodel.jobs.nightly.ledger import Entry, Ledger, NightRecord, keep_seen
 
-STATES_KEPT = 14
-"""The states of so many nights are kept, the newest ones: they are what is large."""
+WINDOW = 14
+"""Of the nights of so many dates, the newest ones, it is kept which kinds of hit and which abstract states they met, and their
+tallies: the estimate draws on them, and they are what is large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def join(all_books: Iterable[Books]) -> Books:
         for key, counts in item.states.items():
             states[key] = max(states.get(key, counts), counts, key=_size)
     excuses = longest(excuse for item in books for excuse in item.excuses.values())
-    return Books(Ledger(drivers[0], entries, kinds, nights), newest(states), excuses)
+    return newest(Books(Ledger(drivers[0], entries, kinds, nights), states, excuses))
 
 
 def join_entries(first: Entry, second: Entry) -> Entry:
@@ -71,15 +72,27 @@ def trace_rank(entry: Entry) -> tuple[object, ...]:
 
 
 def _progress(night: NightRecord) -> tuple[object, ...]:
-    """Of two records of one night and shard the one that is over counts, then the one that did more."""
-    return (night.over, night.portions, night.operations, json.dumps(asdict(night), sort_keys=True))
+    """Of two records of one night and shard the one that is over counts, then the one that did more. The last two only make the
+    choice the same in any order, whatever has been left out of old records."""
+    return (night.over, night.portions, night.operations, _text(_slim(night)), _text(night))
+
+
+def _text(night: NightRecord) -> str:
+    return json.dumps(asdict(night), sort_keys=True)
 
 
 def _size(counts: dict[str, int]) -> tuple[object, ...]:
     return (sum(counts.values()), json.dumps(counts, sort_keys=True))
 
 
-def newest(states: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """The states of the newest dates."""
-    dates = sorted({name[:10] for name in states})[-STATES_KEPT:]
-    return {name: states[name] for name in sorted(states) if name[:10] in dates}
+def newest(books: Books) -> Books:
+    """The books without what is large in nights before the newest :data:`WINDOW` dates."""
+    dates = sorted({night.date for night in books.ledger.nights.values()})[-WINDOW:]
+    first = dates[0] if dates else ""
+    nights = {name: night if night.date >= first else _slim(night) for name, night in books.ledger.nights.items()}
+    states = {name: counts for name, counts in books.states.items() if name in nights and nights[name].date >= first}
+    return replace(books, ledger=replace(books.ledger, nights=nights), states=states)
+
+
+def _slim(night: NightRecord) -> NightRecord:
+    return replace(night, kinds={}, tally={}, coverage={})

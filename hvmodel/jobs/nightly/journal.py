@@ -1,7 +1,7 @@
 """What a night writes while it works: journals that only grow, and files that are whole or not there at all.
 
 Each process has a journal of its own, so that nothing needs a lock; each line is a JSON object and is on the disk when ``append``
-returns. A line that was cut off by a kill or a full disk is skipped when the journal is read.
+returns. A line that was cut off by a kill or a full disk is skipped when the journal is read: nothing before it is lost.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ Record = dict[str, Any]
 
 
 class Journal:
-    """One process's journal in a directory, with a number that no other journal there has. Made at the first append."""
+    """One process's journal in a directory, with a number that no other journal there has. Made at the first append; ``head`` is
+    its first record, so that a journal alone says which night it is of."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, head: Record) -> None:
+        self.directory, self.head = directory, head
         self._file = -1
         self._size = 0
 
     def append(self, record: Record) -> None:
         """Write a record and wait until the disk has it. Raises OSError, and then the journal is as it was."""
-        line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
         if self._file < 0:
             self._file = _fresh(self.directory)
+        text = b"".join(map(_line, (record,) if self._size else (self.head, record)))
         try:
             done = 0
-            while done < len(line):
-                done += os.write(self._file, line[done:])
+            while done < len(text):
+                done += os.pwrite(self._file, text[done:], self._size + done)
             os.fsync(self._file)
-            self._size += len(line)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
-                os.lseek(self._file, self._size, os.SEEK_SET)
             raise
+        self._size += len(text)
 
     def close(self) -> None:
         """No more records."""
@@ -49,14 +49,21 @@ class Journal:
             self._file = -1
 
 
+def _line(record: Record) -> bytes:
+    return (json.dumps(record, separators=(",", ":")) + "\n").encode()
+
+
 def _fresh(directory: Path) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     number = 1 + max((int(path.stem.rpartition("-")[2]) for path in journals(directory)), default=0)
     while True:
         try:
-            return os.open(directory / f"journal-{number:05d}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            file = os.open(directory / f"journal-{number:05d}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
             number += 1
+        else:
+            _sync(directory)
+            return file
 
 
 def journals(directory: Path) -> list[Path]:
@@ -100,9 +107,14 @@ def write_whole(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    """Have the names in a directory on the disk, too, where the file system can do that."""
     with contextlib.suppress(OSError):
-        directory = os.open(path.parent, os.O_RDONLY)
+        file = os.open(directory, os.O_RDONLY)
         try:
-            os.fsync(directory)
+            os.fsync(file)
         finally:
-            os.close(directory)
+            os.close(file)

@@ -1,36 +1,35 @@
 """The ledger: every finding by signature, on which nights it was there and from which it was gone; and a record of each night.
 
 What a finding *is* on a date (new, known, excused, fixed) is not stored but follows from these dates and the excuses
-(:func:`status`), so that ledgers of several shards can be joined in any order.
+(:func:`statuses`), so that ledgers of several shards can be joined in any order. How they are written is in ``ledger_file.py``.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
-from hvmodel.callers.levels import LEVELS
+from hvmodel.callers.levels import BEYOND, LEVELS
 from hvmodel.gears.minimise import Minimised
 from hvmodel.jobs.findings import Finding, prune
 from hvmodel.jobs.nightly.excuses import Excuse
+from hvmodel.jobs.nightly.plan import night_name
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
 from hvmodel.traces.format import TraceError, from_json
-
-VERSION = 1
 
 SEEN_KEPT = 40
 """Of each finding the first night and so many of the last ones are remembered."""
 
 NEW, KNOWN, EXCUSED, FIXED = "new", "known", "excused", "fixed"
+"""What a finding is in a night."""
 
-
-class BadLedger(ValueError):
-    """A ledger that cannot be used; the text says what is wrong and where, in one line."""
+WHOLE, VOID, INTERRUPTED, CUT_SHORT = "whole", "void", "interrupted", "cut short"
+"""How a night ended: by its budget; because a canary was not found; by an interrupt, after which it may be resumed; or not at all,
+so that a later night closed it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class NightRecord:
 
     ``seconds`` are by the clock over all sessions; ``gears`` has for each gear portions, runs, operations and seconds of work;
     ``peaks`` is the peak memory of each process in KiB, the job's own first; ``kinds`` says in how many runs each kind of hit was
-    met. ``ended`` is ``whole``, ``void``, ``cut short`` or, if it may be resumed, ``interrupted``.
+    met. The lists at the end are signatures; those of ``untested`` have traces that no longer put their property to the test.
     """
 
     date: str
@@ -103,11 +102,12 @@ class NightRecord:
     seed: int = 0
     number: int = 0
     harness: str = ""
-    ended: str = "interrupted"
+    ended: str = INTERRUPTED
     budget: float = 0.0
     seconds: float = 0.0
     sessions: int = 1
     jobs: int = 1
+    portions: int = 0
     operations: int = 0
     runs: int = 0
     gears: dict[str, list[float]] = field(default_factory=dict)
@@ -128,17 +128,23 @@ class NightRecord:
     known: list[str] = field(default_factory=list)
     excused: list[str] = field(default_factory=list)
     fixed: list[str] = field(default_factory=list)
-    portions: int = 0
+    untested: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """The night's name: ``2026-11-24.1of4``."""
-        return f"{self.date}.{self.shard.replace('/', 'of')}"
+        return night_name(self.date, self.shard)
 
     @property
     def over(self) -> bool:
         """Whether it cannot be resumed."""
-        return self.ended in ("whole", "cut short")
+        return self.ended in (WHOLE, CUT_SHORT)
+
+    @property
+    def erred(self) -> bool:
+        """Whether the harness did: portions that failed or came out different when done again, kept traces that do not do what
+        they say."""
+        return bool(self.different or self.failures or self.corpus.get("problems"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,38 +175,51 @@ def keep_seen(dates: Iterable[str]) -> tuple[str, ...]:
 # --- what a finding is on a date ----------------------------------------------------------------------------------------------
 
 
-def status(entry: Entry, when: str, excuse: Excuse | None) -> str | None:
+def status(entry: Entry, when: str, excuse: Excuse | None = None, untold: frozenset[str] = frozenset()) -> str | None:
     """What a finding is in the night of a date, by its own dates; None if that night has heard nothing of it.
 
-    It is *known* if an earlier night reported it, unless it was gone in between or all those nights were under an excuse that
-    does not hold any more: then it is *new* again.
+    It is *known* if an earlier night told of it, unless it was gone in between or all those nights were under an excuse that does
+    not hold any more: then it is *new* again. ``untold`` are dates of nights that found it and told nobody.
     """
     if when not in entry.seen:
         return FIXED if when in entry.fixed else None
     if excuse is not None and excuse.holds(when):
         return EXCUSED
-    told = [date for date in entry.seen if date < when and not (excuse is not None and excuse.holds(date))]
+    told = [date for date in entry.seen if date < when and date not in untold and not (excuse is not None and excuse.holds(date))]
     if not told:
         return NEW
     gone = [date for date in entry.fixed if max(told) < date < when and date not in entry.seen]
     return NEW if gone else KNOWN
 
 
+def untold(ledger: Ledger) -> dict[str, frozenset[str]]:
+    """By signature the dates of nights that told nobody of it: those that were cut short, and no other shard named it."""
+    told = {(n.date, name) for n in ledger.nights.values() if n.ended != CUT_SHORT for name in (*n.new, *n.known, *n.excused)}
+    found: dict[str, set[str]] = {}
+    for night in ledger.nights.values():
+        if night.ended == CUT_SHORT:
+            for name in night.new:
+                if (night.date, name) not in told:
+                    found.setdefault(name, set()).add(night.date)
+    return {name: frozenset(dates) for name, dates in found.items()}
+
+
 def statuses(ledger: Ledger, excuses: Mapping[str, Excuse], when: str) -> dict[str, str]:
     """What each finding is in the night of a date; findings that it heard nothing of are left out.
 
-    A finding that would be new but says the same as a known or excused one, only with more or with fewer refusals, assumptions or
-    at another level (:func:`hvmodel.jobs.findings.prune`), is no new one. Of new ones that say the same the simplest is new.
+    A finding that would be new but says the same as a known or excused one, only with other refusals, assumptions or a caller at
+    another level (:func:`same_thing`), is no new one. Of new ones that say the same the simplest is new.
     """
     found: dict[str, str] = {}
+    secret = untold(ledger)
     for signature, entry in ledger.entries.items():
-        what = status(entry, when, excuses.get(signature))
+        what = status(entry, when, excuses.get(signature), secret.get(signature, frozenset()))
         if what is not None:
             found[signature] = what
     old = [entry for entry in ledger.entries.values() if _is_old(entry, when, found.get(entry.signature))]
     fresh = [ledger.entries[signature] for signature, what in found.items() if what == NEW]
     for entry in fresh:
-        if any(same_thing(entry, other) for other in old if other.signature != entry.signature):
+        if any(same_thing(entry, other) for other in old):
             found[entry.signature] = KNOWN
     fresh = [entry for entry in fresh if found[entry.signature] == NEW]
     kept = simplest(fresh)
@@ -215,100 +234,18 @@ def _is_old(entry: Entry, when: str, what: str | None) -> bool:
     return what in (KNOWN, EXCUSED) or (what is None and any(date < when for date in entry.seen) and not entry.gone(when))
 
 
-def same_thing(first: Entry, second: Entry) -> bool:
-    """Whether one of two findings covers the other."""
-    if (first.property_id, first.call, first.shape) != (second.property_id, second.call, second.shape):
+def same_thing(fresh: Entry, old: Entry) -> bool:
+    """Whether a finding says no more than an old one: property, call and manner are the same, and one of them covers the other
+    (:func:`hvmodel.jobs.findings.prune`). That what nobody does has come within the contract is news."""
+    if (fresh.property_id, fresh.call, fresh.shape) != (old.property_id, old.call, old.shape):
         return False
-    return len(simplest([first, second])) == 1
+    if old.level == LEVELS[BEYOND] != fresh.level:
+        return False
+    return len(simplest([fresh, old])) == 1
 
 
-def simplest(entries: Iterable[Entry]) -> set[str]:
+def simplest(entries: Sequence[Entry]) -> set[str]:
     """The signatures of those that no simpler one of them covers. What this version cannot read covers nothing."""
-    readable = {id(entry.finding): entry for entry in entries if entry.finding is not None}
-    kept = {readable[id(finding)].signature for finding in prune([e.finding for e in readable.values() if e.finding is not None])}
-    return kept | {entry.signature for entry in entries if entry.finding is None}
-
-
-# --- the file -----------------------------------------------------------------------------------------------------------------
-
-
-def ledger_text(ledger: Ledger) -> str:
-    """The ledger as canonical JSON: equal ledgers give equal bytes. One line for each finding and each night."""
-    head = {"hvmodel-ledger": VERSION, "driver": ledger.driver}
-    parts = [f'"{name}": {json.dumps(value)}' for name, value in head.items()]
-    for name, table in (("findings", ledger.entries), ("nights", ledger.nights), ("kinds", ledger.kinds)):
-        lines = [f"  {json.dumps(key)}: {_line(table[key])}" for key in sorted(table)]
-        parts.append(f'"{name}": {{\n' + ",\n".join(lines) + "\n}" if lines else f'"{name}": {{}}')
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def _line(value: object) -> str:
-    if isinstance(value, Entry):
-        data: Any = {item.name: getattr(value, item.name) for item in fields(Entry)}
-    elif isinstance(value, NightRecord):
-        data = asdict(value)
-    else:
-        data = value
-    return json.dumps(data, sort_keys=True)
-
-
-def read_ledger(text: str, name: str = "ledger.json") -> Ledger:
-    """The ledger in a text. Raises BadLedger."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadLedger(f"{name}: not JSON ({str(error).splitlines()[0][:80]})") from None
-    if not isinstance(data, dict) or data.get("hvmodel-ledger") != VERSION:
-        raise BadLedger(f"{name}: no ledger of version {VERSION}")
-    if not isinstance(data.get("driver"), str):
-        raise BadLedger(f"{name}: driver: must be a name")
-    tables = {}
-    for table in ("findings", "nights", "kinds"):
-        tables[table] = data.get(table, {})
-        if not isinstance(tables[table], dict):
-            raise BadLedger(f"{name}: {table}: must be an object")
-    entries = {key: _entry(value, f"{name}: findings: {key}") for key, value in tables["findings"].items()}
-    nights = {key: _fitting(NightRecord, value, f"{name}: nights: {key}") for key, value in tables["nights"].items()}
-    if not all(isinstance(value, str) for value in tables["kinds"].values()):
-        raise BadLedger(f"{name}: kinds: must be names")
-    if any(key != entry.signature for key, entry in entries.items()) or any(key != night.name for key, night in nights.items()):
-        raise BadLedger(f"{name}: a name does not fit what it stands for")
-    return Ledger(data["driver"], entries, tables["kinds"], nights)
-
-
-def _entry(value: Any, where: str) -> Entry:
-    if isinstance(value, dict):
-        value = {**value, **{key: tuple(value[key]) for key in ("shape", "seen", "fixed") if isinstance(value.get(key), list)}}
-    entry = _fitting(Entry, value, where)
-    if not all(isinstance(item, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", item) for item in (*entry.seen, *entry.fixed)):
-        raise BadLedger(f"{where}: seen and fixed must be dates")
-    return entry
-
-
-T = TypeVar("T")
-
-_TYPES: dict[str, Any] = {
-    "str": str,
-    "int": int,
-    "float": (int, float),
-    "tuple": tuple,
-    "list": list,
-    "dict": dict,
-    "Mapping": dict,
-}
-
-
-def _fitting(cls: type[T], value: Any, where: str) -> T:
-    """A dataclass from JSON data, its fields checked as far as their outer type goes. Raises BadLedger."""
-    if not isinstance(value, dict):
-        raise BadLedger(f"{where}: must be an object")
-    wanted = {item.name: str(item.type).partition("[")[0] for item in fields(cls)}  # type: ignore[arg-type]
-    for name, given in value.items():
-        if name not in wanted:
-            raise BadLedger(f"{where}: unknown field {name!a}")
-        if not isinstance(given, _TYPES[wanted[name]]) or isinstance(given, bool):
-            raise BadLedger(f"{where}: {name}: must be {wanted[name]}")
-    try:
-        return cls(**value)
-    except TypeError as error:
-        raise BadLedger(f"{where}: {str(error).partition('() ')[2] or error}") from None
+    names = {id(entry.finding): entry.signature for entry in entries if entry.finding is not None}
+    readable = [entry.finding for entry in entries if entry.finding is not None]
+    return {names[id(finding)] for finding in prune(readable)} | {entry.signature for entry in entries if entry.finding is None}

@@ -6,9 +6,10 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 
+from hvmodel.jobs.nightly.journal import Record
 from hvmodel.jobs.trials import seed_of
 
 
@@ -34,7 +35,7 @@ def shard(text: str) -> Shard:
         raise ValueError(f"{text!r} is no shard such as 1/4")
     index, of = int(match[1]), int(match[2])
     if not 1 <= index <= of:
-        raise ValueError(f"shard {text}: the first number is 1 to {max(of, 1)}")
+        raise ValueError(f"shard {text}: must be from 1/N to N/N")
     return Shard(index, of)
 
 
@@ -89,7 +90,24 @@ class Plan:
     @property
     def name(self) -> str:
         """The night's name in the ledger and on disk: ``2026-11-24.1of4``."""
-        return f"{self.date}.{self.shard.index}of{self.shard.of}"
+        return night_name(self.date, str(self.shard))
+
+    def as_record(self) -> Record:
+        """The line that each journal of the night begins with."""
+        return {"r": "plan", **asdict(self), "shard": str(self.shard)}
+
+
+def plan_of(record: Record) -> Plan:
+    """The other way round. Raises KeyError, TypeError or ValueError for a record that is none."""
+    number, seed, portion = (int(record[name]) for name in ("number", "seed", "portion"))
+    if portion < 1:
+        raise ValueError("no portion")
+    return Plan(str(record["driver"]), day(record["date"]), shard(record["shard"]), number, seed, portion)
+
+
+def night_name(when: str, part: str) -> str:
+    """The name of a night of one shard: ``2026-11-24.1of4``."""
+    return f"{when}.{part.replace('/', 'of')}"
 
 
 def make_plan(driver: str, when: str, part: Shard, number: int, seconds: float, portion: int = 0) -> Plan:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from hvmodel import document
+from hvmodel.jobs.nightly import figures
 from hvmodel.jobs.nightly.join import Books, join
 from hvmodel.jobs.nightly.journal import write_whole
-from hvmodel.jobs.nightly.night import DISK, Night, Options, Progress, closed, night, status_of
+from hvmodel.jobs.nightly.ledger import INTERRUPTED, NEW
+from hvmodel.jobs.nightly.night import DISK, HARNESS, Night, Options, Progress, closed, night, status_of
 from hvmodel.jobs.nightly.state import BadState, load, locked, save, unfinished
 from hvmodel.jobs.nightly.summary import page
 from hvmodel.jobs.nightly.takings import Takings
+
+PRINTED = 10
+"""So many causes of new findings are printed; the summary has all."""
 
 
 def progress_printer() -> Progress:
@@ -48,58 +55,38 @@ def do_night(options: Options, console: Console) -> int:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     record, status = came.record, came.status
     if came.done_before:
-        console.print(Text(f"night {record.name} is over already; its summary is {options.state / 'summary.md'}"), soft_wrap=True)
+        _print(console, f"night {record.name} is over already; its summary is {options.state / 'summary.md'}")
         return status
-    shown = page(came.books, record.date, _notes(came))
-    problem = _write(options.state, shown)
-    if problem:
-        _say(problem)
-        status = status if status == status_of(record, came.unkept) and status not in (0, 1, 3) else DISK
-        console.print(Text(document.markdown(shown)), soft_wrap=True)
-    console.print(Text(f"{shown.title}: {shown.verdict}"), soft_wrap=True)
-    for name in record.new:
-        entry = came.books.ledger.entries[name]
-        console.print(Text(f"  new: {name}: {entry.summary}"), soft_wrap=True)
-        console.print(Text(f"       {options.state / 'traces' / entry.file}"), soft_wrap=True)
-    if not problem:
-        console.print(Text(f"summary: {options.state / 'summary.md'}, {options.state / 'summary.html'}"), soft_wrap=True)
-    if came.interrupted:
+    notes = [f"The disk did not take all of this night ({came.problem})."] if came.problem else []
+    shown = page(came.books, record.date, notes)
+    try:
+        _write(options.state, shown)
+        _print_outcome(console, came.books, record.date, shown, options.state)
+    except OSError as error:
+        _say(f"cannot write the summary to {error.filename or options.state}: {error.strerror}")
+        status = status if status == HARNESS else DISK
+        _print(console, document.markdown(shown))
+    _print_unkept(came, options.state)
+    if record.ended == INTERRUPTED:
         raise KeyboardInterrupt
     return status
 
 
-def _notes(came: Night) -> list[str]:
-    return [f"The disk did not take all of this night ({came.unkept}): the ledger is that of before."] if came.unkept else []
-
-
-def _write(state: Path, shown: document.Page) -> str:
-    try:
-        write_whole(state / "summary.md", document.markdown(shown))
-        write_whole(state / "summary.html", document.html(shown))
-    except OSError as error:
-        return f"cannot write the summary to {error.filename or state}: {error.strerror}"
-    return ""
-
-
-def merge(states: list[Path], into: Path, console: Console) -> None:
-    """Join state directories into one, which may be new, and write its summary. Raises BadState, OtherDriver, OSError."""
+def merge(states: Sequence[Path], into: Path, console: Console) -> int:
+    """Join state directories into one, which may be new, write the summary of the newest night, and return its exit status. Raises
+    BadState, OtherDriver, OSError."""
     books = [_whole(path) for path in states]
     with locked(into):
         if (into / "ledger.json").exists():
             books.append(_whole(into))
         joined = join(books)
         save(into, joined, with_excuses=True)
-        when = joined.ledger.last_date
-        shown = page(joined, when) if when else None
-        if shown is not None:
-            write_whole(into / "summary.md", document.markdown(shown))
-            write_whole(into / "summary.html", document.html(shown))
-    nights = len(joined.ledger.nights)
-    console.print(
-        Text(f"{len(states)} states joined into {into}: {nights} nights, {len(joined.ledger.entries)} findings"), soft_wrap=True
-    )
-    if shown is not None:
-        console.print(Text(f"{shown.title}: {shown.verdict}"), soft_wrap=True)
+        nights, when = joined.ledger.nights, joined.ledger.last_date
+        shown = page(joined, when)
+        _write(into, shown)
+    _print(console, f"{len(states)} states joined into {into}: {len(nights)} nights, {len(joined.ledger.entries)} findings")
+    _print_outcome(console, joined, when, shown, into)
+    return status_of(joined.ledger.of_date(when), bool(figures.tonight(joined, when).get(NEW)))
 
 
 def _whole(state: Path) -> Books:
@@ -110,7 +97,39 @@ def _whole(state: Path) -> Books:
         if plan.driver != books.ledger.driver:
             continue
         try:
-            books = closed(books, plan, directory)
+            books = closed(books, plan, directory, INTERRUPTED)
         except OSError as error:
             raise BadState(f"{error.filename or directory}: {error.strerror}") from None
     return books
+
+
+def _write(state: Path, shown: document.Page) -> None:
+    write_whole(state / "summary.md", document.markdown(shown))
+    write_whole(state / "summary.html", document.html(shown))
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(Text(text), soft_wrap=True)
+
+
+def _print_outcome(console: Console, books: Books, when: str, shown: document.Page, state: Path) -> None:
+    """The verdict, the new findings, the worst first, and where to read on."""
+    _print(console, f"{shown.title}: {shown.verdict}")
+    new = figures.tonight(books, when).get(NEW, [])
+    causes = figures.causes([books.ledger.entries[name] for name in new])
+    for best, *others in causes[:PRINTED]:
+        more = f" (+{len(others)})" if others else ""
+        _print(console, f"  new: {best.severity}: {best.summary}\n       {best.signature}{more}: {state / 'traces' / best.file}")
+    if len(causes) > PRINTED:
+        _print(console, f"  and {len(causes) - PRINTED} more causes")
+    _print(console, f"summary: {state / 'summary.md'}, {state / 'summary.html'}")
+
+
+def _print_unkept(came: Night, state: Path) -> None:
+    """What is in memory only leaves the house on stdout, in a form that can be put back."""
+    if not came.unkept:
+        return
+    _say(f"the next {len(came.unkept)} lines on stdout are what the disk did not take; put back as a file")
+    _say(f"{state / 'work' / came.record.name}/journal-99999.jsonl they are counted when the night is resumed")
+    for record in came.unkept:
+        print(json.dumps(record, separators=(",", ":")))

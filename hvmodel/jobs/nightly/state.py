@@ -2,7 +2,7 @@
 
 ::
 
-    DIR/ledger.json            findings by signature, a record of each night
+    DIR/ledger.json            findings by signature, a record of each night (``ledger_file.py``)
     DIR/excuses                findings that are excused, to be edited by hand
     DIR/states/NIGHT.json      in how many sampled runs each abstract state was met
     DIR/traces/SIGNATURE.json  the best trace of each finding, for people; made from the ledger
@@ -20,15 +20,14 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from hvmodel.jobs.nightly.excuses import BadExcuse, Excuse, read_excuses, write_excuses
-from hvmodel.jobs.nightly.join import Books, newest
-from hvmodel.jobs.nightly.journal import write_whole
-from hvmodel.jobs.nightly.ledger import BadLedger, Ledger, ledger_text, read_ledger
-from hvmodel.jobs.nightly.plan import Plan, Shard, day
+from hvmodel.jobs.nightly.join import Books
+from hvmodel.jobs.nightly.journal import records, write_whole
+from hvmodel.jobs.nightly.ledger import Ledger
+from hvmodel.jobs.nightly.ledger_file import BadLedger, ledger_text, read_ledger
+from hvmodel.jobs.nightly.plan import Plan, plan_of
 
 
 class BadState(ValueError):
@@ -102,24 +101,24 @@ def _states(path: Path) -> dict[str, int] | None:
 
 
 def save(state: Path, books: Books, with_excuses: bool = False) -> None:
-    """Write all of it, the ledger last; each file is the old one or the new one at any time. Raises OSError. Excuses are a
-    person's file and are written only if asked."""
-    states = newest(books.states)
-    for name, counts in states.items():
-        path = state / "states" / f"{name}.json"
-        text = json.dumps(counts, sort_keys=True, separators=(",", ":")) + "\n"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_whole(path, text)
-    for entry in books.ledger.entries.values():
-        path = state / "traces" / entry.file
-        if not path.exists() or path.read_text(encoding="utf-8") != entry.text + "\n":
-            write_whole(path, entry.text + "\n")
+    """Write all of it; each file is the old one or the new one at any time. Raises OSError. The traces, which are made from the
+    ledger, come last: a disk may fill up. Excuses are a person's file and are written only if asked."""
+    for name, counts in books.states.items():
+        _write(state / "states" / f"{name}.json", json.dumps(counts, sort_keys=True, separators=(",", ":")) + "\n")
     if with_excuses and books.excuses:
         write_whole(state / "excuses", write_excuses(books.excuses.values()))
     write_whole(state / "ledger.json", ledger_text(books.ledger))
+    for entry in books.ledger.entries.values():
+        _write(state / "traces" / entry.file, entry.text + "\n")
     for path in (state / "states").glob("*.json"):
-        if path.stem not in states:
+        if path.stem not in books.states:
             path.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file if that changes it."""
+    if not path.exists() or path.read_bytes() != text.encode():
+        write_whole(path, text)
 
 
 def add_excuse(state: Path, excuse: Excuse) -> None:
@@ -137,30 +136,26 @@ def add_excuse(state: Path, excuse: Excuse) -> None:
 # --- nights that are not over ---------------------------------------------------------------------------------------------------
 
 
-def write_plan(state: Path, plan: Plan) -> None:
-    """Remember what a night is to do, so that it can be resumed. Raises OSError."""
-    write_whole(work_directory(state, plan.name) / "night.json", json.dumps(asdict(plan)) + "\n")
-
-
-def read_plan(directory: Path) -> Plan | None:
-    """The plan in a night's directory, or None if there is none that can be read."""
-    try:
-        data: dict[str, Any] = json.loads((directory / "night.json").read_text(encoding="utf-8"))
-        part = Shard(int(data["shard"]["index"]), int(data["shard"]["of"]))
-        plan = Plan(str(data["driver"]), day(data["date"]), part, int(data["number"]), int(data["seed"]), int(data["portion"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return plan if plan.name == directory.name and plan.portion > 0 else None
+def plan_in(directory: Path) -> Plan | None:
+    """The plan of the night that has its journals in a directory, or None if there are none. Raises OSError."""
+    for record in records(directory):
+        if record["r"] == "plan":
+            with suppress(KeyError, TypeError, ValueError):
+                return plan_of(record)
+    return None
 
 
 def unfinished(state: Path) -> list[tuple[Plan, Path]]:
-    """The nights whose journals are still there, the oldest first."""
-    with suppress(OSError):
-        found = [(read_plan(path), path) for path in sorted((state / "work").glob("*")) if path.is_dir()]
-        return [(plan, path) for plan, path in found if plan is not None]
-    return []
+    """The nights whose journals are still there, the oldest first. Raises BadState."""
+    try:
+        found = [(plan_in(path), path) for path in sorted((state / "work").glob("*")) if path.is_dir()]
+    except OSError as error:
+        raise BadState(f"{error.filename or state}: {error.strerror}") from None
+    return [(plan, path) for plan, path in found if plan is not None and plan.name == path.name]
 
 
 def forget(state: Path, night: str) -> None:
     """Remove the journals of a night, once the ledger has it."""
     shutil.rmtree(work_directory(state, night), ignore_errors=True)
+    with suppress(OSError):
+        (state / "work").rmdir()

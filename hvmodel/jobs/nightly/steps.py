@@ -2,70 +2,64 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from hvmodel.drivers.variants import VARIANTS
 from hvmodel.jobs.nightly import plan as plans
 from hvmodel.jobs.nightly.coverage_sample import measure
+from hvmodel.jobs.nightly.ledger import Entry
 from hvmodel.jobs.nightly.plan import Plan
 from hvmodel.jobs.nightly.portions import Done
+from hvmodel.jobs.nightly.signature import plain_shape
 from hvmodel.jobs.trials import Limit, Task, run_trial
+from hvmodel.traces.corpus import kept
 from hvmodel.traces.format import TraceError, from_json
-from hvmodel.world import World
+from hvmodel.traces.story import tell
+from hvmodel.traces.verdict import UNDETERMINED, verdict
 
 
 @dataclass(slots=True)
 class Setup:
-    """What the steps know. ``known`` are the findings to replay: signature -> ``{"call": ..., "trace": ...}`` as JSON data;
-    ``corpus`` is where kept traces are."""
+    """What the steps know: ``known`` are the findings to replay, ``corpus`` is where kept traces are."""
 
     plan: Plan
-    known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    known: dict[str, Entry] = field(default_factory=dict)
     corpus: Path | None = None
 
 
 def corpus(setup: Setup, _number: int) -> Done:
     """Replay the kept traces; ``data`` says how many there are, and one line for each that does not do what it says."""
-    if setup.corpus is None or not setup.corpus.is_dir():
-        return Done("corpus/0", data={"traces": 0, "problems": [], "said": "no corpus"})
     try:
-        module = import_module("hvmodel.traces.corpus")
-    except ModuleNotFoundError:
-        return Done("corpus/0", data={"traces": 0, "problems": [], "said": "no corpus: this version cannot read one"})
-    try:
-        kept = list(module.kept(setup.corpus))
+        findings = kept(setup.corpus) if setup.corpus is not None else []
     except TraceError as error:
         return Done("corpus/0", data={"traces": 0, "problems": [str(error)], "said": ""})
-    problems = [line for item in kept for line in item.verdicts()]
-    return Done("corpus/0", data={"traces": len(kept), "problems": problems, "said": "" if kept else "no corpus"})
+    problems = [line for finding in findings for line in finding.verdicts()]
+    return Done("corpus/0", data={"traces": len(findings), "problems": problems, "said": "" if findings else "none is kept"})
 
 
 def known(setup: Setup, _number: int) -> Done:
-    """Replay the trace of each finding that the ledger has; ``data`` says which still fail."""
-    failing: list[str] = []
-    passing: list[str] = []
+    """Replay the trace of each finding that the ledger has; ``data`` has their signatures by what came of it."""
+    came: dict[str, list[str]] = {"failing": [], "passing": [], "untested": []}
     for signature, entry in setup.known.items():
-        (failing if _fails(entry, setup.plan.driver) else passing).append(signature)
-    return Done("known/0", data={"failing": failing, "passing": passing})
+        came[_replayed(entry, setup.plan.driver)].append(signature)
+    return Done("known/0", data=came)
 
 
-def _fails(entry: dict[str, Any], driver: str) -> bool:
-    """Whether a trace still fails its property in its driver call. One that cannot be read any more does not."""
+def _replayed(entry: Entry, driver: str) -> str:
+    """Whether a finding's trace still fails in the same call and manner. A trace that cannot be read any more, or that no longer
+    comes to where its property is judged, says nothing."""
     try:
-        trace = from_json(json.dumps(entry["trace"]))
+        trace = from_json(entry.text)
     except TraceError:
-        return False
-    world = World(trace.config, driver)
-    return any(
-        (violation.property, violation.call) == (trace.property, entry["call"])
-        for operation in trace.operations
-        for violation in world.apply(operation).violations
-    )
+        return "untested"
+    steps, world = tell(trace, driver)
+    wanted = (entry.property_id, entry.call, plain_shape(entry.shape))
+    violations = [violation for step in steps for violation in step.outcome.violations]
+    if any((violation.property, violation.call, plain_shape(violation.shape)) == wanted for violation in violations):
+        return "failing"
+    return "untested" if verdict(steps, trace.property, world.judge.judged).state == UNDETERMINED else "passing"
 
 
 def canary(setup: Setup, number: int) -> Done:
@@ -93,9 +87,9 @@ def _trial(plan: Plan, step: str, number: int, driver: str, operations: int, tri
 
 
 def coverage(setup: Setup, _number: int) -> Done:
-    """The driver's branches that a short sample of runs takes; ``data`` is empty if they cannot be measured."""
+    """The driver's branches that a short sample of runs takes; ``data`` says why if they cannot be measured."""
     try:
-        return Done("coverage/0", data=measure(setup.plan) or {})
+        return Done("coverage/0", data=measure(setup.plan))
     except Exception as error:  # whatever another library raises: a figure is missing, no night fails for it
         return Done("coverage/0", data={"said": f"{type(error).__name__}: {error}"[:200]})
 

@@ -1,35 +1,42 @@
-"""What a night says: a page from the books of a state directory, as Markdown or HTML (``hvmodel.document.py``)."""
+"""What a night says: a page from the books of a state directory, as Markdown or HTML (``hvmodel/document.py``)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import inf
 
+from hvmodel.document import Block, Code, Folded, Page, Picture, Section, Table, Text
 from hvmodel.drivers.variants import VARIANTS
 from hvmodel.jobs.nightly import charts, figures
-from hvmodel.document import Block, Code, Folded, Page, Picture, Section, Table, Text
 from hvmodel.jobs.nightly.estimate import Interval
 from hvmodel.jobs.nightly.figures import Forecast
-from hvmodel.jobs.nightly.join import Books
-from hvmodel.jobs.nightly.ledger import EXCUSED, FIXED, KNOWN, NEW, Entry, NightRecord, simplest
+from hvmodel.jobs.nightly.join import WINDOW, Books
+from hvmodel.jobs.nightly.ledger import CUT_SHORT, EXCUSED, FIXED, INTERRUPTED, KNOWN, NEW, VOID, Entry, NightRecord, simplest
 from hvmodel.jobs.nightly.stories import story
 from hvmodel.jobs.survival import kaplan_meier, quantile
 
-STORIES = 25
-"""So many new findings are told in full; the others are in the table, and all have their trace files."""
+OPEN = 4
+"""So many stories of new findings are shown at once; where there are more, each is shown on request."""
 
-Night = list[NightRecord]
+STORIES = 40
+"""So many causes of new findings are told; the others are in the table, and all have their trace files."""
+
+Night = Sequence[NightRecord]
+
+What = Mapping[str, Sequence[str]]
+"""The findings of a night by what they are, each list in the order of a report."""
 
 
-def page(books: Books, when: str, notes: list[str] | None = None) -> Page:
+def page(books: Books, when: str, notes: Sequence[str] = ()) -> Page:
     """The summary of the night of a date, over all its shards. ``notes`` is what the job itself has to say."""
     nights = books.ledger.of_date(when)
-    what = {} if _void(nights) else figures.tonight(books, when)
-    verdict, mood = _verdict(nights, what)
+    what = figures.tonight(books, when)
+    verdict, mood = _verdict(books, nights, what)
     sections = [
-        Section("New", _new(books, what, notes or [])),
-        Section("Not new", _old(books, what, when)),
+        Section("New", [*(Text(note, warning=True) for note in notes), *_new(books, what)]),
+        Section("Not new", _old(books, nights, what)),
         Section("What another night would find", _estimates(books, when)),
-        Section("Trend", _trend(books, when)),
+        Section("Trend", _trend(books, when, what)),
         Section("What was done", _work(nights)),
         Section("Never reached", _never(nights)),
         Section("Branches of the driver", _branches(nights)),
@@ -38,90 +45,114 @@ def page(books: Books, when: str, notes: list[str] | None = None) -> Page:
     return Page(f"{books.ledger.driver}, night of {when}", verdict, mood, sections)
 
 
-def _void(nights: Night) -> bool:
-    return bool(nights) and all(night.ended == "void" for night in nights)
-
-
-def _verdict(nights: Night, what: dict[str, list[str]]) -> tuple[str, str]:
+def _verdict(books: Books, nights: Night, what: What) -> tuple[str, str]:
+    """The night in one line, and how that is meant."""
     counts = {name: len(what.get(name, ())) for name in (NEW, KNOWN, FIXED, EXCUSED)}
-    text = f"{counts[NEW]} new, {counts[KNOWN]} known, {counts[FIXED]} fixed, {counts[EXCUSED]} excused."
-    different = sum(len(night.different) for night in nights)
-    failures = sum(len(night.failures) for night in nights)
-    if different or failures:
-        parts = [f"{different} portions of work came out different when done again"] * bool(different)
-        parts += [f"{failures} portions of work failed"] * bool(failures)
-        return f"The harness erred: {'; '.join(parts)}. {text}", "bad"
-    if _void(nights):
+    causes = len(figures.causes([books.ledger.entries[name] for name in what.get(NEW, ())]))
+    new = f"{counts[NEW]} new" + (f" ({_count(causes, 'cause')})" if counts[NEW] > 1 else "")
+    text = f"{new}, {counts[KNOWN]} known, {counts[FIXED]} fixed, {counts[EXCUSED]} excused."
+    wrong = [
+        (sum(len(night.different) for night in nights), "portion of work came out different when done again"),
+        (sum(len(night.failures) for night in nights), "portion of work failed"),
+        (sum(len(night.corpus.get("problems", ())) for night in nights), "kept trace does not do what it says"),
+    ]
+    if any(number for number, _what in wrong):
+        said = "; ".join(f"{number} x {said}" for number, said in wrong if number)
+        return f"The harness erred: {said}. {text}", "bad"
+    if figures.is_void(nights):
         return "Void: a canary was not found, so that finding nothing else would say nothing.", "odd"
-    odd = [f"Shard {night.shard} was {_ENDED[night.ended]}." for night in nights if night.ended in _ENDED]
-    broken = sum(len(night.corpus.get("problems", ())) for night in nights)
-    if broken:
-        odd.append(f"{broken} kept traces do not do what they say.")
-    mood = "bad" if counts[NEW] or broken else "odd" if odd else "good"
-    return " ".join([text, *odd]), mood
+    odd = [f"Shard {night.shard} {_ENDED[night.ended]}." for night in nights if night.ended in _ENDED]
+    return " ".join([text, *odd]), "bad" if counts[NEW] else "odd" if odd else "good"
 
 
-_ENDED = {"interrupted": "interrupted", "cut short": "cut short", "void": "void (a canary was not found)"}
+_ENDED = {INTERRUPTED: "was interrupted", CUT_SHORT: "was cut short", VOID: "was void: a canary was not found"}
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def _code(text: object) -> str:
+    """Words that come from elsewhere, set as code so that nothing in them is markup."""
+    return "`" + " ".join(str(text).replace("`", "'").split()) + "`"
 
 
 # --- findings -----------------------------------------------------------------------------------------------------------------
 
 
-def _new(books: Books, what: dict[str, list[str]], notes: list[str]) -> list[Block]:
-    blocks: list[Block] = [Text(note, warning=True) for note in notes]
-    entries = [books.ledger.entries[name] for name in what.get(NEW, ())]
-    if not entries:
-        return [*blocks, Text("Nothing.")]
-    if len(entries) > 1:
-        blocks.append(_table(entries))
-    for entry in entries[:STORIES]:
-        if len(entries) > 1:
-            blocks.append(Text(f"`{entry.signature}`"))
-        blocks += _told(books, entry)
-    if len(entries) > STORIES:
-        blocks.append(Text(f"{len(entries) - STORIES} more are in the table only."))
+def _new(books: Books, what: What) -> list[Block]:
+    causes = figures.causes([books.ledger.entries[name] for name in what.get(NEW, ())])
+    if not causes:
+        return [Text("Nothing.")]
+    blocks: list[Block] = []
+    if len(causes) > 1:
+        blocks += [Text("One row for each cause, the worst first, with its simplest trace."), _table(causes)]
+    for number, entries in enumerate(causes[:STORIES], 1):
+        told = _told(books, entries)
+        title = f"{number}. {entries[0].summary}" if len(causes) > 1 else entries[0].summary
+        blocks += [Text(title), *told] if len(causes) <= OPEN else [Folded(title, told)]
+    if len(causes) > STORIES:
+        blocks.append(Text(f"{len(causes) - STORIES} more are in the table only."))
     return blocks
 
 
-def _told(books: Books, entry: Entry) -> list[Block]:
-    finding = entry.finding
-    facts = [f"`{entry.signature}`", entry.severity, f"level {entry.level}"]
-    if finding is not None and finding.assumptions:
-        facts.append(f"assumes {'; '.join(finding.assumptions)}")
+def _told(books: Books, entries: Sequence[Entry]) -> list[Block]:
+    """The story of a cause, with all that somebody needs who wants to go on from there."""
+    entry = entries[0]
+    facts = [f"{_code(entry.signature)}: {entry.severity or 'severity unknown'}, level {entry.level}."]
+    if entry.finding is not None and entry.finding.assumptions:
+        facts.append(f"Assumes {'; '.join(entry.finding.assumptions)}.")
     if len(entry.seen) > 1:
-        facts.append(f"first seen {entry.seen[0]}" + (f", gone on {max(entry.fixed)}" if entry.fixed else ""))
+        facts.append(f"First seen {entry.seen[0]}" + (f", gone on {max(entry.fixed)}." if entry.fixed else "."))
     excuse = books.excuses.get(entry.signature)
     if excuse is not None:
-        facts.append(f"its excuse ran out on {excuse.until}: {excuse.reason}")
-    return [
-        Text(f"{entry.summary} ({', '.join(facts)})"),
+        facts.append(f"Its excuse ran out on {excuse.until}: {_code(excuse.reason)}.")
+    blocks: list[Block] = [
+        Text(" ".join(facts)),
         Code(story(entry, books.ledger.driver)),
         Text(f"Replay: `hvmodel replay traces/{entry.file}`"),
     ]
+    if len(entries) > 1:
+        blocks.append(Text(f"Of the same cause: {', '.join(_code(other.signature) for other in entries[1:])}"))
+    return blocks
 
 
-def _table(entries: list[Entry]) -> Table:
-    rows = [(e.severity, f"`{e.signature}`", e.summary, str(e.operations), e.level, e.seen[0] if e.seen else "") for e in entries]
-    return Table(("severity", "signature", "what happened", "ops", "level", "first seen"), rows, frozenset({3}))
+def _table(causes: Sequence[Sequence[Entry]]) -> Table:
+    rows = [
+        (
+            str(number),
+            best.severity,
+            best.summary,
+            str(best.operations),
+            best.level,
+            best.seen[0] if best.seen else "",
+            _code(best.signature) + (f" (+{len(entries) - 1})" if len(entries) > 1 else ""),
+        )
+        for number, entries in enumerate(causes, 1)
+        for best in entries[:1]
+    ]
+    return Table(("", "severity", "what happened", "ops", "level", "first seen", "signature"), rows, frozenset({0, 3}))
 
 
-def _old(books: Books, what: dict[str, list[str]], when: str) -> list[Block]:
+def _old(books: Books, nights: Night, what: What) -> list[Block]:
     blocks: list[Block] = []
-    fixed = [books.ledger.entries[name] for name in what.get(FIXED, ())]
+    fixed, known = ([books.ledger.entries[name] for name in what.get(word, ())] for word in (FIXED, KNOWN))
     if fixed:
-        blocks += [Text("Fixed: these do not fail any more on their traces, and the search did not find them."), _table(fixed)]
+        text = "Fixed: these do not fail any more on their traces, and the search did not find them."
+        blocks += [Text(text), _table([[entry] for entry in fixed])]
     excused = [books.excuses[name] for name in what.get(EXCUSED, ())]
     if excused:
-        rows = [(f"`{item.signature}`", item.until, item.reason) for item in excused]
+        rows = [(_code(item.signature), item.until, _code(item.reason)) for item in excused]
         blocks += [Text("Excused:"), Table(("signature", "until", "reason"), rows)]
-    known = [books.ledger.entries[name] for name in what.get(KNOWN, ())]
     if known:
         kept = simplest(known)
-        shown = [entry for entry in known if entry.signature in kept]
-        covered = len(known) - len(shown)
-        title = f"{len(known)} known findings" + (f", {covered} of which a simpler one covers" if covered else "")
-        blocks.append(Folded(title, [_table(shown)]))
-    return blocks or [Text(f"Nothing else was found on {when}.")]
+        causes = figures.causes([entry for entry in known if entry.signature in kept])
+        blocks.append(Folded(f"{_count(len(known), 'known finding')}, {_count(len(causes), 'cause')}", [_table(causes)]))
+    untested = sorted({name for night in nights for name in night.untested})
+    if untested:
+        text = "These are neither here nor fixed: their traces no longer come to where their property is judged, or cannot be read."
+        blocks.append(Folded(f"{_count(len(untested), 'finding')} not put to the test", [Text(text), Code("\n".join(untested))]))
+    return blocks or [Text("Nothing else was found.")]
 
 
 # --- estimates and trend ------------------------------------------------------------------------------------------------------
@@ -135,16 +166,17 @@ def _estimates(books: Books, when: str) -> list[Block]:
     if states.counts.samples >= 2:
         rows.append(_forecast("abstract states", states))
     another = findings.another
+    head = ("", "runs", "met", "in one run", "in two", "never met, at least", "new ones a run", "new ones another night")
     return [
         Text(
-            f"Another night of the same length finds about {another.value:.1f} new signatures "
+            f"Another night of the same length meets about {another.value:.1f} new signatures "
             f"(95 % interval {_range(another)}), if driver, rules and profiles stay as they are."
         ),
-        Table(("", "runs", "met", "once", "twice", "never met, at least", "new ones in the next run", "another night"), rows),
+        Table(head, rows, frozenset(range(1, len(head)))),
         Text(
             "Chao's estimator and Good-Turing's, from how many were met in one run only and in two. They assume that runs are "
-            "independent and alike; *never met* is a lower bound, and what needs a rule that does not exist is in none of these "
-            f"numbers. Signatures count over all runs of the newest {figures.WINDOW} nights, states over a sample of the walk's."
+            "independent and alike. What was never met is a lower bound, and what needs a rule that does not exist is in none of "
+            f"these numbers. Findings count over all runs of the newest {WINDOW} dates, states over a sample of the walk's."
         ),
     ]
 
@@ -168,80 +200,54 @@ def _range(interval: Interval) -> str:
     return f"{interval.low:,.0f} to {high}"
 
 
-def _trend(books: Books, when: str) -> list[Block]:
-    points = figures.trend(books, when)
+def _trend(books: Books, when: str, what: What) -> list[Block]:
+    points = figures.trend(books, when, what)
     dates = [point.date for point in points]
     rows = [
         (p.date, f"{p.operations:,}", str(p.new), str(p.seen), str(p.fixed), str(p.total), p.odd) for p in reversed(points[-14:])
     ]
     head = ("night", "operations", "new", "there", "fixed", "signatures so far", "")
-    return [
-        Picture(charts.over_nights("New findings", dates, [p.new for p in points], [True] * len(points))),
+    pictures: list[Block] = [
+        Picture(charts.over_nights("New findings", dates, [p.new for p in points], hot=True)),
         Picture(charts.over_nights("Operations", dates, [p.operations for p in points])),
-        Table(head, rows, frozenset({1, 2, 3, 4, 5})),
     ]
+    return [*(pictures if len(points) > 1 else []), Table(head, rows, frozenset({1, 2, 3, 4, 5}))]
 
 
 # --- what was done ------------------------------------------------------------------------------------------------------------
+
+
+_SHARDS = ("shard", "seed", "ended", "jobs", "seconds", "sessions", "workers", "peak MiB", "killed", "twice", "canaries", "corpus")
+"""The columns of :func:`_shard`."""
 
 
 def _work(nights: Night) -> list[Block]:
     rows = []
     for night in nights:
         for name, (portions, runs, operations, seconds) in night.gears.items():
-            speed = f"{operations / seconds:,.0f}" if seconds else ""
-            rows.append((night.shard, name, f"{portions:,.0f}", f"{runs:,.0f}", f"{operations:,.0f}", f"{seconds:,.0f}", speed))
+            numbers = (portions, runs, operations, seconds, operations / seconds if seconds else 0)
+            rows.append((night.shard, _code(name), *(f"{value:,.0f}" for value in numbers)))
     head = ("shard", "gear", "portions", "runs", "operations", "seconds of work", "operations/s")
     blocks: list[Block] = [Table(head, rows, frozenset(range(2, 7)))] if rows else [Text("No search.")]
-    shards = [_shard(night) for night in nights]
-    head = (
-        "shard",
-        "seed",
-        "ended",
-        "jobs",
-        "seconds",
-        "sessions",
-        "workers, peak MiB",
-        "killed",
-        "done twice",
-        "canaries",
-        "corpus",
-    )
-    blocks.append(Table(head, shards))
+    blocks.append(Table(_SHARDS, [_shard(night) for night in nights], frozenset(range(3, 10))))
     for night in nights:
-        blocks += [Text(f"Shard {night.shard}: portion {name} came out different.", warning=True) for name in night.different]
-        blocks += [Text(f"Shard {night.shard}: {text}", warning=True) for text in night.failures]
-        blocks += [Text(f"Kept trace: {text}", warning=True) for text in night.corpus.get("problems", ())]
-        blocks += [
-            Text(f"Shard {night.shard}: canary {trial.get('driver')} not found in {trial.get('limit')} operations.", warning=True)
-            for trial in night.canaries
-            if not trial.get("found")
-        ]
+        wrong = [f"portion {_code(name)} came out different when done again" for name in night.different]
+        wrong += [f"failed: {_code(text)}" for text in night.failures]
+        wrong += [f"kept trace: {_code(text)}" for text in night.corpus.get("problems", ())]
+        missed = [trial for trial in night.canaries if not trial.get("found")]
+        wrong += [f"canary {_code(trial.get('driver'))} not found in {trial.get('limit', 0):,} operations" for trial in missed]
+        blocks += [Text(f"Shard {night.shard}: {text}.", warning=True) for text in wrong]
         if night.skipped:
-            blocks.append(Text(f"Shard {night.shard}: {night.skipped:,} hits were not minimised for want of time."))
+            skipped = _count(night.skipped, "hit")
+            blocks.append(Text(f"Shard {night.shard}: not minimised for want of time: {skipped}. Other runs meet the like."))
     return blocks
-
-
-_SHARD_HEAD = (
-    "shard",
-    "seed",
-    "ended",
-    "jobs",
-    "seconds",
-    "sessions",
-    "workers, peak MiB",
-    "killed",
-    "done twice",
-    "canaries",
-    "corpus",
-)
 
 
 def _shard(night: NightRecord) -> tuple[str, ...]:
     own, workers = night.peaks[:1], night.peaks[1:]
-    peaks = f"{len(workers)}, {max(workers, default=0) / 1024:.0f} (job {max(own, default=0) / 1024:.0f})"
-    canaries = ", ".join(f"{trial.get('driver')} {trial.get('operations')}" for trial in night.canaries if trial.get("found"))
-    corpus = night.corpus.get("said") or f"{night.corpus.get('traces', 0)} traces"
+    found = [trial for trial in night.canaries if trial.get("found")]
+    canaries = ", ".join(f"{_code(trial.get('driver'))} after {trial.get('operations', 0):,}" for trial in found)
+    corpus = night.corpus.get("said") or _count(night.corpus.get("traces", 0), "trace")
     return (
         night.shard,
         str(night.seed),
@@ -249,10 +255,11 @@ def _shard(night: NightRecord) -> tuple[str, ...]:
         str(night.jobs),
         f"{night.seconds:,.0f} of {night.budget:,.0f}",
         str(night.sessions),
-        peaks,
+        str(len(workers)),
+        f"{max(workers, default=0) / 1024:.0f}, job {max(own, default=0) / 1024:.0f}",
         str(night.killed),
         str(night.checks),
-        canaries or "not found",
+        canaries or "none found",
         str(corpus),
     )
 
@@ -271,13 +278,13 @@ def _branches(nights: Night) -> list[Block]:
     measured = [night.coverage for night in nights if night.coverage.get("branches")]
     if not measured:
         said = next((str(night.coverage["said"]) for night in nights if night.coverage.get("said")), "")
-        return [Text(said or "Not measured: the night ended before, the driver is not in Python, or coverage.py is not installed.")]
+        return [Text(f"Not measured: {_code(said)}." if said else "Not measured: the night ended before.")]
     branches = max(int(item["branches"]) for item in measured)
     never = set(measured[0]["never"]).intersection(*(item["never"] for item in measured))
     runs = sum(int(item["runs"]) for item in measured)
     taken = branches - len(never)
     share = 100 * taken / branches if branches else 0.0
-    blocks: list[Block] = [Text(f"{taken} of {branches} branches ({share:.1f} %) were taken in a sample of {runs:,} runs.")]
+    blocks: list[Block] = [Text(f"{taken:,} of {branches:,} branches ({share:.1f} %) were taken in a sample of {runs:,} runs.")]
     if never:
         blocks.append(Folded(f"{len(never)} branches never taken", [Code("\n".join(sorted(never, key=_place)))]))
     return blocks
@@ -303,11 +310,11 @@ def _survival(books: Books, nights: Night) -> list[Block]:
     )
     blocks: list[Block] = [Text(text)]
     if missed:
-        blocks.append(Text(f"Never found so far: {', '.join(f'`{name}`' for name in missed)}.", warning=True))
+        blocks.append(Text(f"Never found so far: {', '.join(_code(name) for name in missed)}.", warning=True))
     end = max(item.value for item in everything)
     blocks.append(Picture(charts.survival("Trials that have found nothing yet, against operations", kaplan_meier(everything), end)))
     rows = [
-        (str(trial.get("driver")), "found" if trial.get("found") else "not found", f"{trial.get('operations', 0):,}")
+        (_code(trial.get("driver")), "found" if trial.get("found") else "not found", f"{trial.get('operations', 0):,}")
         for night in nights
         for trial in night.rota
     ]

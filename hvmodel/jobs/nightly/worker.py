@@ -41,12 +41,14 @@ MINIMISING_LEAST = 5.0
 
 @dataclass(slots=True)
 class Start:
-    """What a worker knows from its start: what its steps need, the directory for its journal, how often hits of a kind have been
-    minimised this night (``found``), which kinds earlier nights minimised (``old``), and the class of the driver, for a process
-    that was not forked and may have to register it."""
+    """What a worker knows from its start: what its steps need, the directory for its journal, the number of the night's session
+    and the process id of its ``job``, how often hits of a kind have been minimised this night (``found``), which kinds earlier
+    nights minimised (``old``), and the class of the driver, for a process that was not forked and may have to register it."""
 
     setup: Setup
     directory: Path
+    session: int
+    job: int
     found: dict[str, int] = field(default_factory=dict)
     old: frozenset[str] = frozenset()
     driver_class: type[Driver] | None = None
@@ -76,9 +78,13 @@ def work(start: Start, channel: Connection) -> None:
     worker = Worker(start, channel)
     try:
         while True:
+            # A worker that was forked later holds this channel, too, so that its end alone does not tell.
+            while not channel.poll(2.0):
+                if os.getppid() != start.job:
+                    return
             message = channel.recv()
             if message is None:
-                worker.tell({"r": "life", "rss": rss_peak(), "portions": worker.portions, "seconds": round(worker.seconds, 1)})
+                worker.tell({"r": "life", "rss": rss_peak()})
                 return
             portion, found = message
             start.found.update(found)
@@ -94,21 +100,17 @@ class Worker:
 
     def __init__(self, start: Start, channel: Connection) -> None:
         self.start, self.setup, self.channel = start, start.setup, channel
-        self.journal = Journal(start.directory)
-        self.portions = 0
+        self.journal = Journal(start.directory, start.setup.plan.as_record())
+        self.process = f"{start.session}/{os.getpid()}"
         self._fresh: dict[str, int] = {}
         """How many hits of which kind this portion minimised."""
         self._beside: set[object] = set()
         """What failed beside a finding and has been minimised as well."""
-        self._started = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """How long it lives."""
-        return time.monotonic() - self._started
 
     def tell(self, record: Record) -> None:
         """Write a record to the journal and send it on, with the word whether the disk took it."""
+        if "rss" in record:
+            record["process"] = self.process
         try:
             self.journal.append(record)
             kept = True
@@ -126,7 +128,6 @@ class Worker:
         except BaseException:
             self.tell({"r": "failed", "portion": portion.id, "text": traceback.format_exc(limit=-12)})
             return
-        self.portions += 1
         done.portion, done.rss = portion.id, rss_peak()
         record = done.as_record()
         record["now"], record["found"] = rss_now(), self._fresh
