@@ -34,9 +34,27 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An SVG, which Markdown leaves out: what it shows is said in words or in a table beside it."""
+    """An SVG, or other markup that is safe as it is. Markdown shows ``text`` instead, lines as they are; without one it leaves the
+    picture out, because what it shows is said in words or in a table beside it."""
 
     svg: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One line of a tree and what is below it. ``look`` is a word for how it is meant (letters only; HTML makes it a class)."""
+
+    text: str
+    look: str = ""
+    below: tuple[Branch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Lines with lines below them, all as they are: nothing in them is markup."""
+
+    branches: Sequence[Branch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +65,7 @@ class Folded:
     blocks: Sequence[Block]
 
 
-Block = Text | Table | Code | Picture | Folded
+Block = Text | Table | Code | Picture | Tree | Folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +91,9 @@ class Page:
 
 def markdown(page: Page) -> str:
     """The page as GitHub's Markdown."""
-    lines = [f"# {page.title}", "", f"**{page.verdict}**", ""]
+    lines = [f"# {_harmless(page.title)}", "", f"**{_harmless(page.verdict)}**", ""]
     for section in page.sections:
-        lines += [f"## {section.title}", ""]
+        lines += [f"## {_harmless(section.title)}", ""]
         for block in section.blocks:
             lines += _markdown(block)
     return "\n".join(lines).rstrip() + "\n"
@@ -83,16 +101,20 @@ def markdown(page: Page) -> str:
 
 def _markdown(block: Block) -> Iterator[str]:
     if isinstance(block, Text):
-        yield from (f"> **{block.text}**" if block.warning else block.text, "")
+        yield from (f"> **{_harmless(block.text)}**" if block.warning else _harmless(block.text), "")
     elif isinstance(block, Table):
-        yield "| " + " | ".join(block.head) + " |"
+        yield "| " + " | ".join(_cell(cell) for cell in block.head) + " |"
         yield "|" + "|".join("---:" if column in block.right else "---" for column in range(len(block.head))) + "|"
         for row in block.rows:
             yield "| " + " | ".join(_cell(cell) for cell in row) + " |"
         yield ""
     elif isinstance(block, Code):
-        fence = "`" * max(3, 1 + max((len(ticks) for ticks in re.findall("`+", block.text)), default=0))
-        yield from (fence, block.text.rstrip("\n"), fence, "")
+        yield from _fenced(block.text)
+    elif isinstance(block, Picture):
+        if block.text:
+            yield from _fenced(block.text)
+    elif isinstance(block, Tree):
+        yield from _fenced("\n".join(_lines(block.branches, "")))
     elif isinstance(block, Folded):
         yield from (f"<details><summary>{escape(block.title)}</summary>", "")
         for inner in block.blocks:
@@ -101,7 +123,24 @@ def _markdown(block: Block) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return _harmless(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _fenced(text: str) -> Iterator[str]:
+    fence = "`" * max(3, 1 + max((len(ticks) for ticks in re.findall("`+", text)), default=0))
+    yield from (fence, text.rstrip("\n"), fence, "")
+
+
+def _lines(branches: Sequence[Branch], indent: str) -> Iterator[str]:
+    for branch in branches:
+        yield indent + branch.text
+        yield from _lines(branch.below, indent + "  ")
+
+
+def _harmless(text: str) -> str:
+    """No HTML and no links, which a text may have from anywhere; code in backquotes stays as it is."""
+    parts = re.split("(`[^`]+`)", text)
+    return "".join(part if odd % 2 else re.sub(r"[\\<\[]", r"\\\g<0>", part) for odd, part in enumerate(parts))
 
 
 # --- HTML ---------------------------------------------------------------------------------------------------------------------
@@ -131,6 +170,22 @@ svg text { fill: var(--dim); font: 13px system-ui, "DejaVu Sans", sans-serif; } 
 svg .axis { stroke: var(--dim); fill: none; } svg .grid { stroke: var(--line); fill: none; }
 svg .a { stroke: var(--blue); fill: none; stroke-width: 2; } svg .b { stroke: var(--amber); fill: none; stroke-width: 2; }
 svg .bar { fill: var(--blue); } svg .hot { fill: var(--red); } svg .dot { fill: var(--blue); }
+.tree, .tree ul { list-style: none; margin: 0; padding: 0 0 0 .9rem; }
+.tree ul { border-left: 1px solid var(--line); margin-left: .2rem; color: var(--dim); }
+.tree { font: .84rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; padding: .6rem .9rem; margin: .6rem 0;
+  background: var(--soft); border: 1px solid var(--line); border-radius: 6px; }
+.tree li { padding-left: 1.6rem; text-indent: -1.6rem; overflow-wrap: anywhere; } .tree .dim, .tree .log { color: var(--dim); }
+.tree .failed { color: var(--red); } .tree .refused { color: var(--amber); font-weight: 600; }
+figure { margin: 1rem 0; } figcaption { font-weight: 600; font-size: .92rem; margin-bottom: .3rem; }
+svg.ruler { box-sizing: border-box; padding-left: 5.5rem; overflow: visible; } svg.ruler .at { font-size: 12px; }
+svg.ruler .hole { stroke: var(--line); stroke-dasharray: 2 4; stroke-width: 2; } svg.ruler .tick { stroke: var(--line); }
+svg.ruler .held { fill: var(--blue); }
+svg.ruler .limbo { fill: var(--blue); fill-opacity: .25; stroke: var(--blue); stroke-dasharray: 3 3; }
+svg.ruler .several { fill: var(--blue); fill-opacity: .6; } svg.ruler .cut { stroke: var(--paper); stroke-width: 2; }
+svg.ruler rect.wrong { fill: var(--red); } svg.ruler rect.missing { fill: none; stroke: var(--red); stroke-dasharray: 4 3; }
+svg.ruler .mark { stroke: var(--red); stroke-width: 3; } svg.ruler text.wrong { fill: var(--red); font-weight: 600; }
+@media print { body { max-width: none; padding: 0; font-size: 11pt; } h2 { break-after: avoid; }
+  figure, tr, .tree li { break-inside: avoid; } }
 """.strip()
 
 
@@ -172,8 +227,20 @@ def _html(block: Block) -> Iterator[str]:
         yield f"<pre><code>{escape(block.text)}</code></pre>"
     elif isinstance(block, Picture):
         yield block.svg
+    elif isinstance(block, Tree):
+        yield from _branches(block.branches, "tree")
     else:
         yield f"<details><summary>{escape(block.title)}</summary>"
         for inner in block.blocks:
             yield from _html(inner)
         yield "</details>"
+
+
+def _branches(branches: Sequence[Branch], look: str) -> Iterator[str]:
+    yield f'<ul class="{look}">' if look else "<ul>"
+    for branch in branches:
+        yield f'<li><span class="{escape(branch.look or "line")}">{escape(branch.text)}</span>'
+        if branch.below:
+            yield from _branches(branch.below, "")
+        yield "</li>"
+    yield "</ul>"

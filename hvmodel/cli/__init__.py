@@ -1,4 +1,4 @@
-"""The command line. Each module of this package adds its verbs: ``hunt``, ``detect``, ``traces``, ``keep``, ``measure``.
+"""The command line. Each module of this package adds its verbs: ``hunt``, ``traces``, ``explain``, ``export`` ...
 
 Exit status everywhere: 0 nothing found or the property holds, 1 findings or the property fails, 2 wrong use or input. ``detect`` is
 there to find: 0 everything found in all trials and no power lost, else 1.
@@ -12,7 +12,7 @@ import sys
 from rich.console import Console
 
 from hvmodel import __version__
-from hvmodel.cli import detect, export, hunt, keep, measure, nightly, traces
+from hvmodel.cli import detect, explain, export, hunt, keep, measure, nightly, traces
 from hvmodel.cli.arguments import Parser, Run
 
 
@@ -20,7 +20,7 @@ def _parser() -> Parser:
     parser = Parser(prog="hvmodel", description="Stateful model-checking harness for the Hyper-V root virtual IOMMU driver.")
     parser.add_argument("--version", action="version", version=f"hvmodel {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    for module in (hunt, nightly, traces, export, keep, detect, measure):
+    for module in (hunt, nightly, traces, explain, export, keep, detect, measure):
         module.add(verbs)
     return parser
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hvmodel.cli.arguments import Verbs, unknown_driver, usage
+from hvmodel.cli.output import same_file, write
 
 
 def add(verbs: Verbs) -> None:
@@ -37,7 +38,7 @@ def _export(args: argparse.Namespace, _console: Console) -> int:
     entry = FORMATS[args.to]
     if len(args.trace) > 1 and not entry.several:
         return usage(f"{args.to} takes one trace, {len(args.trace)} are given (several: {_several()})")
-    if args.out is not None and any(_same(args.out, path) for path in args.trace):
+    if args.out is not None and any(same_file(args.out, path) for path in args.trace):
         return usage(f"--out would overwrite the trace {args.out}")
     cases: list[Case] = []
     last = time.monotonic()
@@ -54,30 +55,4 @@ def _export(args: argparse.Namespace, _console: Console) -> int:
         if time.monotonic() - last > 2:
             last = time.monotonic()
             print(f"exporting: {number} of {len(args.trace)} traces", file=sys.stderr, flush=True)
-    return _write(entry.render(cases), args.out)
-
-
-def _same(out: Path, path: Path) -> bool:
-    try:
-        return out.samefile(path)
-    except (OSError, ValueError):
-        return False
-
-
-def _write(text: str, out: Path | None) -> int:
-    """To standard output, or to a file that is there only when it is whole."""
-    data = text.encode()
-    if out is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return 0
-    part = out.with_name(out.name + ".part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(out)
-    except (OSError, ValueError) as error:
-        part.unlink(missing_ok=True)
-        return usage(f"cannot write to {out}: {getattr(error, 'strerror', None) or error}")
-    return 0
+    return write(entry.render(cases), args.out)

@@ -1,0 +1,79 @@
+"""Explaining a trace to somebody who knows kernels and has never seen this project: on a terminal, as Markdown, as an HTML page.
+
+``told.py`` makes one structure of a trace, the told story; ``terminal.py`` and ``page.py`` render it. ``requests.py``,
+``calls.py``, ``changes.py`` and ``meaning.py`` put its parts in words, ``ruler.py`` draws address spaces.
+"""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from hvmodel import document
+from hvmodel.traces.explain.page import page
+from hvmodel.traces.explain.terminal import show
+from hvmodel.traces.explain.told import Generality, Story, told
+from hvmodel.traces.format import Trace
+from hvmodel.traces.verdict import FAILS, verdict_of
+
+LONGEST = 40
+"""Operations of a trace for which it is still asked what of it matters; that takes many runs."""
+
+
+def story(trace: Trace, driver: str, generalise: bool = True) -> Story:
+    """The told story; with ``generalise`` also what of it matters. Raises KeyError for an unknown driver."""
+    return told(trace, driver, general(trace, driver) if generalise else None)
+
+
+def general(trace: Trace, driver: str) -> Generality | None:
+    """What of a failing trace matters and what does not; None for one that does not fail or is too long to ask."""
+    if len(trace.operations) > LONGEST or verdict_of(trace, driver).state != FAILS:
+        return None
+    try:
+        from hvmodel.gears.generalise import generalise, target_of_trace
+    except ModuleNotFoundError:  # it is being written
+        return None
+    target = target_of_trace(trace, driver)
+    if target is None:
+        return None
+    found: Generality = generalise(trace.config, trace.operations, driver, target)
+    return found
+
+
+def explain(trace: Trace, driver: str, console: Console, generalise: bool = True) -> int:
+    """Print the explanation; returns the exit status that replay has: 1 if what the trace is about fails, 0 if it holds, 2 if it
+    was not put to the test. Raises KeyError for an unknown driver."""
+    one = story(trace, driver, generalise)
+    show(one, console)
+    return one.status
+
+
+def on_paper(one: Story, width: int = 100) -> str:
+    """What a terminal of ``width`` columns would show, without colours."""
+    out = io.StringIO()
+    show(one, Console(file=out, width=width, force_terminal=False, color_system=None))
+    return out.getvalue()
+
+
+def as_markdown(one: Story) -> str:
+    """A told story as Markdown."""
+    return document.markdown(page(one))
+
+
+def as_html(one: Story) -> str:
+    """A told story as an HTML page that needs nothing else."""
+    return document.html(page(one))
+
+
+def markdown(trace: Trace, driver: str, generalise: bool = True) -> str:
+    """The explanation as Markdown, for mails and reviews. Raises KeyError for an unknown driver."""
+    return as_markdown(story(trace, driver, generalise))
+
+
+def html(trace: Trace, driver: str, generalise: bool = True) -> str:
+    """The explanation as an HTML page. Raises KeyError for an unknown driver."""
+    return as_html(story(trace, driver, generalise))
+
+
+__all__ = ["Story", "as_html", "as_markdown", "explain", "general", "html", "markdown", "on_paper", "show", "story"]
