@@ -21,7 +21,7 @@ from hvmodel.hypervisor import Device as HvDevice
 from hvmodel.hypervisor import Hypervisor, Refusal, abi
 from hvmodel.hypervisor.abi import PAGE_SHIFT, REP_COUNT_SHIFT, REP_MASK
 from hvmodel.kernel.iommu import GFP_ATOMIC, GFP_KERNEL, IOMMU_READ, IOMMU_WRITE, Group
-from hvmodel.kernel.services import Kernel, Runaway
+from hvmodel.kernel.services import Kernel, Oops, Runaway
 from hvmodel.properties.judge import Judge
 from hvmodel.properties.verdicts import HypercallRecord, Violation
 
@@ -154,7 +154,7 @@ class World:
         if effects:
             hypervisor.effects = []
         completed = status >> REP_COUNT_SHIFT & REP_MASK if code in abi.REP_CALLS else 0
-        judge.after_hypercall(HypercallRecord(code, control, page[:48], status, completed, refused), effects)
+        judge.after_hypercall(HypercallRecord(code, control, page[:48], status, completed, refused, self.kernel.where), effects)
         return status
 
     # --- operations -------------------------------------------------------------------------------------------------------
@@ -177,6 +177,10 @@ class World:
             result = self._handlers[type(operation)](operation)
         except Refused as refusal:
             return Outcome(False, int(refusal.args[0]))
+        except Oops:
+            judge.judge_context()
+            self._kill()
+            result = 0
         except Runaway:
             self._kill()
             result = 0

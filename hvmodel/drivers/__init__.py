@@ -6,11 +6,36 @@ import difflib
 
 from hvmodel.drivers.honest import HONEST, SaysLess
 from hvmodel.drivers.interface import Driver, DriverEntry
+from hvmodel.drivers.native import NativeError, is_native, native_entry
 from hvmodel.drivers.posted_v0 import PostedV0
 from hvmodel.drivers.repaired import Repaired
 from hvmodel.drivers.variants import VARIANTS
 
-REGISTRY: dict[str, DriverEntry] = {}
+
+class Registry(dict[str, DriverEntry]):
+    """The drivers by name. A name ``native:PATH`` is looked up by building that C file; such drivers are not listed."""
+
+    def __missing__(self, name: str) -> DriverEntry:
+        if not is_native(name):
+            raise KeyError(name)
+        return native_entry(name)
+
+    def __contains__(self, name: object) -> bool:
+        if isinstance(name, str) and is_native(name):
+            return native_problem(name) is None
+        return super().__contains__(name)
+
+
+def native_problem(name: str) -> str | None:
+    """Why a native driver cannot be had, in one line; None if it can."""
+    try:
+        native_entry(name)
+    except NativeError as error:
+        return str(error)
+    return None
+
+
+REGISTRY = Registry()
 
 
 def register(cls: type[Driver]) -> type[Driver]:
@@ -28,7 +53,9 @@ for _variant in VARIANTS.values():
 
 
 def no_such_driver(name: str) -> str:
-    """What to say about a name that no driver has."""
+    """What to say about a name that no driver has, or about a C file that is no driver."""
+    if is_native(name):
+        return native_problem(name) or f"{name} can be had after all"
     near = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5)
     return f"no driver is called {name!r} ({'did you mean ' + ' or '.join(near) if near else 'see hvmodel drivers'})"
 

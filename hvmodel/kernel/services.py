@@ -54,6 +54,10 @@ class Runaway(Exception):
     """An operation went on beyond every bound; it is unwound like a thread that the watchdog kills."""
 
 
+class Oops(Runaway):
+    """The driver crashed; what it broke is in the reports, and the world ends."""
+
+
 class SpinLock:
     """``spinlock_t``."""
 
@@ -131,6 +135,8 @@ class Kernel:
         """Deposits in this driver call; the world resets it."""
         self.rep_round = 0
         """Which round of ``hv_do_rep_hypercall`` runs; 0 is the call itself, the others are the helper's own."""
+        self.where = ""
+        """Function and line that issues the running hypercall, where a driver has lines."""
         self.gfp_allowed: str | None = None
         """The gfp of the map that is running, or None outside a map."""
 

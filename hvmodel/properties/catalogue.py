@@ -87,6 +87,12 @@ PROPERTIES: dict[str, Property] = _table(
         "Documentation/dev-tools/kasan.rst",
     ),
     (
+        "no-out-of-bounds",
+        "every access is within an object that is allocated, or within what else is the driver's",
+        "memory",
+        "Documentation/dev-tools/kasan.rst",
+    ),
+    (
         "no-null-dereference",
         "no NULL pointer is read or written through",
         "memory",
@@ -272,6 +278,7 @@ ALWAYS_JUDGED = frozenset(
     {
         "input-page-bounds",
         "no-use-after-free",
+        "no-out-of-bounds",
         "no-null-dereference",
         "no-uninitialised-read",
         "every-call-ends",

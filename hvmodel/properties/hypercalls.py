@@ -21,12 +21,14 @@ _RULES = {
     "input-page-overrun": "input-page-bounds",
     "uninitialised-read": "no-uninitialised-read",
     "null-write": "no-null-dereference",
+    "out-of-bounds": "no-out-of-bounds",
     "sleep-in-atomic": "no-sleep-in-atomic",
     "gfp": "gfp-is-used",
     "lock": "context-is-balanced",
     "irqs": "context-is-balanced",
     "probe-lock": "context-is-balanced",
     "bug": "every-call-ends",
+    "endless": "every-call-ends",
 }
 
 _PAGING = ("map_pages", "unmap_pages")

@@ -27,7 +27,7 @@ class Violation(NamedTuple):
 
 class HypercallRecord(NamedTuple):
     """One hypercall of a driver call. ``header`` is the start of the input page, up to the first list entry;
-    ``refused`` says that a fault decided."""
+    ``refused`` says that a fault decided; ``where`` is the function and line that issued it, where a driver has lines."""
 
     code: int
     control: int
@@ -35,6 +35,7 @@ class HypercallRecord(NamedTuple):
     status: int
     completed: int
     refused: bool
+    where: str = ""
 
 
 class Bench:

@@ -1,0 +1,455 @@
+"""A native driver behind the interface of every other: what Python asks goes into the image, what C asks comes out to ``Kernel``."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hvmodel.drivers.interface import Driver
+from hvmodel.drivers.native import image as at
+from hvmodel.drivers.native.build import Build
+from hvmodel.drivers.native.image import Image, image_of
+from hvmodel.drivers.native.memory import NativeObject, NativeSlab
+from hvmodel.drivers.native.traits import (
+    ALLOC,
+    ASK_ALLOC,
+    ATTACH,
+    C_ATOMIC,
+    C_FAULTS,
+    C_GFP_ATOMIC,
+    C_GFP_KERNEL,
+    C_PROBE,
+    CAPABLE,
+    DEPOSIT,
+    DETECT,
+    DOMAIN_OF,
+    FINALIZE,
+    FREE,
+    IDENTITY,
+    INIT,
+    LOG,
+    LOOKUP,
+    MAP,
+    OPTION,
+    PARTITION,
+    PROBE,
+    REGISTER,
+    RELEASE,
+    REPORT,
+    RESERVED,
+    STATUS,
+    SYSFS_ADD,
+    SYSFS_REMOVE,
+    TYPE,
+    UNMAP,
+    Traits,
+    find_traits,
+)
+from hvmodel.drivers.native.tree import Node, NativeTree
+from hvmodel.faults import KZALLOC
+from hvmodel.kernel.iommu import (
+    GFP_ATOMIC,
+    GFP_KERNEL,
+    IOMMU_DOMAIN_BLOCKED,
+    IOMMU_DOMAIN_DMA,
+    IOMMU_DOMAIN_IDENTITY,
+    Device,
+    Geometry,
+    IommuDomain,
+    IommuOps,
+)
+from hvmodel.kernel.services import Kernel, Oops, SpinLock
+
+_S64 = ctypes.c_int64
+_GFP = {None: 0, GFP_KERNEL: C_GFP_KERNEL, GFP_ATOMIC: C_GFP_ATOMIC}
+_LEVELS = ("err", "warn", "info", "debug")
+_TYPES = {0: IOMMU_DOMAIN_BLOCKED, 4: IOMMU_DOMAIN_IDENTITY, 3: IOMMU_DOMAIN_DMA}
+_CHANGE = struct.Struct("<QQQ")
+_HEX = re.compile(r"@([0-9a-f]+)")
+
+_CRASHES = {
+    1: ("out-of-bounds", "an access to an address that is nothing"),
+    2: ("null-write", "a NULL pointer is followed"),
+    3: ("out-of-bounds", "an access to an address that is nothing"),
+    4: ("bug", "an arithmetic error, such as a division by zero"),
+    5: ("bug", "BUG"),
+    6: ("endless", "the call goes round and round"),
+    7: ("bug", "the stack is used up"),
+}
+"""Rule and words for each ``enum hvm_crash_kind``."""
+
+
+class NativeDriver(Driver):
+    """The file's functions and statics, in an image of their own."""
+
+    name = "native"
+
+    def __init__(self, kernel: Kernel, build: Build, traits: Traits, image: Image) -> None:
+        super().__init__(kernel)
+        self.build, self.traits, self.image = build, traits, image
+        self.saved: bytes | None = None
+        self.raised: BaseException | None = None
+        self._domains: dict[int, IommuDomain] = {}
+        self._addresses: dict[IommuDomain, int] = {}
+        self._trees: dict[int, NativeTree] = {}
+        self._devices: dict[Device, int] = {}
+        self._by_number: list[Device] = []
+        image.begin(self)
+        self.slab = NativeSlab(self)
+        kernel.slab = self.slab
+        kernel.cpu.input_page, kernel.cpu.output_page = image.input, image.output
+
+    # --- into the image ---------------------------------------------------------------------------------------------------
+
+    def here(self) -> Image:
+        """The image with this driver's world in it."""
+        image = self.image
+        if image.owner is not self:
+            image.enter(self)
+        return image
+
+    def _call(self, op: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0, f: int = 0) -> int:
+        image, kernel = self.here(), self.kernel
+        faults = kernel.faults
+        context = _GFP[kernel.gfp_allowed] | self.slab.owner_number() << 8 | kernel.cpu.tgid << 32
+        if kernel.cpu.atomic_caller:
+            context |= C_ATOMIC
+        if kernel.probe_lock_held:
+            context |= C_PROBE
+        if faults.pending:
+            context |= C_FAULTS
+        value = image.call(op, context, a, b, c, d, e, f)
+        shared = image.shared
+        allocs = shared[at.ALLOCS]
+        if allocs:
+            faults.reached[KZALLOC] = faults.reached.get(KZALLOC, 0) + allocs
+        if shared[at.OUTCOME] or shared[at.IRQS_OFF] or shared[at.LOCKS]:
+            self._ended_badly(image)
+        return value
+
+    def _ended_badly(self, image: Image) -> None:
+        kernel, shared = self.kernel, image.shared
+        kernel.cpu.irqs_off = bool(shared[at.IRQS_OFF])
+        kernel.cpu.locks = [SpinLock("a lock") for _ in range(shared[at.LOCKS])]
+        image.library.hvm_balance()
+        outcome = shared[at.OUTCOME]
+        if outcome == 1:
+            raised, self.raised = self.raised, None
+            assert raised is not None
+            raise raised
+        if outcome == 2:
+            rule, words = _CRASHES[shared[at.CRASH_KIND]]
+            address = shared[at.CRASH_ADDRESS]
+            if shared[at.CRASH_KIND] in (1, 3):
+                words = f"{'write' if address >> 63 else 'access'} at {address & ~(1 << 63):#x}, which is nothing of the driver's"
+                words = "an address that is nothing of the driver's is accessed"
+            kernel.report(rule, self._placed(words, shared[at.CRASH_WHERE]))
+            kernel.cpu.irqs_off, kernel.cpu.locks = False, []
+            raise Oops(words)
+
+    def _placed(self, text: str, where: int) -> str:
+        text = _HEX.sub(lambda found: f"in {self.image.where(int(found[1], 16)) or 'the kernel'}", text)
+        place = self.image.where(where)
+        return f"{text} in {place}" if place else text
+
+    # --- out of the image -------------------------------------------------------------------------------------------------
+
+    def door(self, control: int, round_: int, where: int) -> int:
+        """A hypercall from C: the same door as for every driver."""
+        kernel, image = self.kernel, self.image
+        kernel.rep_round = round_
+        kernel.where = image.where(where)
+        status = kernel.door(control, image.input, image.output)
+        kernel.rep_round = 0
+        return status
+
+    def service(self, service: int, a: int, b: int, where: int, text: str) -> int:
+        """A service that C asks for; ``enum hvm_service``."""
+        kernel = self.kernel
+        if service == LOG:
+            if a < 3:
+                kernel.log.append((_LEVELS[a], text.rstrip("\n")))
+        elif service == STATUS:
+            function, _, rest = text.partition("|")
+            kernel.hv_status_err(b, function, rest.strip("\n"))
+            if a:
+                level = _LEVELS[a]
+                kernel.log.append((level, kernel.log.pop()[1]))
+        elif service == REPORT:
+            rule, _, detail = text.partition("|")
+            kernel.report(rule, self._placed(detail, where))
+        elif service == ASK_ALLOC:
+            fault = kernel.faults.arrive(KZALLOC)
+            if fault is not None:
+                kernel.faults.fire(fault)
+            return fault is not None
+        elif service == PARTITION:
+            return kernel.mshv_pid_to_partid(a)
+        elif service == DEPOSIT:
+            return self._deposit(a, b, where)
+        elif service == DOMAIN_OF:
+            domain = kernel.domain_of(self._by_number[a])
+            return self._addresses.get(domain, 0) if domain is not None else 0
+        elif service == SYSFS_ADD:
+            return kernel.iommu_device_sysfs_add("hyperv-iommu")
+        elif service == SYSFS_REMOVE:
+            kernel.iommu_device_sysfs_remove()
+        elif service == REGISTER:
+            return self._register()
+        return 0
+
+    def _deposit(self, partition: int, pages: int, where: int) -> int:
+        kernel, shared = self.kernel, self.image.shared
+        cpu = kernel.cpu
+        kernel.where = self.image.where(where)
+        cpu.irqs_off = bool(shared[at.IRQS_OFF])
+        cpu.locks = [SpinLock("a lock") for _ in range(shared[at.LOCKS])]
+        ret = kernel.hv_call_deposit_pages(partition, pages)
+        cpu.irqs_off, cpu.locks = False, []
+        return ret
+
+    def _register(self) -> int:
+        """``iommu_device_register``: the core probes the bus within it."""
+        kernel, image = self.kernel, self.image
+        allocs, image.shared[at.ALLOCS] = image.shared[at.ALLOCS], 0
+        if allocs:
+            kernel.faults.reached[KZALLOC] = kernel.faults.reached.get(KZALLOC, 0) + allocs
+        return kernel.iommu_device_register(self._offered())
+
+    def _offered(self) -> IommuOps:
+        static = (ctypes.c_uint64 * 3)()
+        mask: int = self.image.library.hvm_offers(static)
+        identity, blocked, release = (self._domain(address) if address else None for address in static)
+
+        def offered(op: int, function: Callable[..., Any]) -> Any:
+            return function if mask >> op & 1 else None
+
+        return IommuOps(
+            attach_dev=self._attach_dev,
+            map_pages=self._map_pages,
+            unmap_pages=self._unmap_pages,
+            iova_to_phys=self._iova_to_phys,
+            free=self._free,
+            probe_device=self._probe_device,
+            domain_alloc_paging=self._domain_alloc_paging,
+            release_device=offered(RELEASE, self._release_device),
+            probe_finalize=offered(FINALIZE, self._probe_finalize),
+            def_domain_type=offered(TYPE, self._def_domain_type),
+            capable=offered(CAPABLE, self._capable),
+            domain_alloc_identity=offered(IDENTITY, self._domain_alloc_identity),
+            identity_domain=identity,
+            blocked_domain=blocked,
+            release_domain=release,
+            get_resv_regions=offered(RESERVED, self._get_resv_regions),
+        )
+
+    # --- handles ----------------------------------------------------------------------------------------------------------
+
+    def _domain(self, address: int) -> IommuDomain:
+        """Python's name for a ``struct iommu_domain``; what the core reads of it is read again."""
+        domain = self._domains.get(address)
+        if domain is None:
+            domain = self._domains[address] = IommuDomain(NativeObject.at(self, address - self.traits.domain_at, self.traits.domain))
+            self._addresses[domain] = address
+        rows = self.image.rows
+        self.image.library.hvm_domain(address, rows)
+        domain.pgsize_bitmap = rows[0]
+        domain.geometry = Geometry(rows[1], rows[2], bool(rows[3]))
+        return domain
+
+    def _device(self, device: Device) -> int:
+        """C's name for a device. An unplugged one has lost its private pointer without the driver's doing."""
+        address = self._devices.get(device)
+        if address is None:
+            devfn = device.slot << 3 | device.function
+            address = self.here().library.hvm_add_device(
+                device.segment,
+                device.bus,
+                devfn,
+                device.requester & 0xFFFFFFFF,
+                device.requester_own & 0xFFFFFFFF,
+                device.is_pci,
+                device.name.encode()[:31],
+            )
+            self._devices[device] = address
+            self._by_number.append(device)
+        elif device.priv is None and self.here().read(address + _PRIV, 8):
+            self.image.library.hvm_write(address + _PRIV, 8, 0)
+        return address
+
+    # --- the ops ----------------------------------------------------------------------------------------------------------
+
+    def setup(self, option: str, value: str) -> int:
+        image = self.here()
+        text = (f"{option}={value}" if value else option).encode()[:1000]
+        ctypes.memmove(image.place(12), text + b"\0", len(text) + 1)
+        answer = self._call(OPTION)
+        return 1 if answer >> 63 else ctypes.c_int(answer & 0xFFFFFFFF).value  # a revision without the option cannot mishandle it
+
+    def hv_iommu_detect(self) -> None:
+        if self._call(DETECT):
+            self.kernel.iommu_detected = True
+            self.kernel.iommu_init = self._init
+
+    def _init(self) -> int:
+        return _S64(self._call(INIT)).value
+
+    def _probe_device(self, device: Device) -> int:
+        address = self._device(device)
+        answer = _S64(self._call(PROBE, address)).value
+        device.priv = self.image.read(address + _PRIV, 8) or None
+        return answer
+
+    def _release_device(self, device: Device) -> None:
+        address = self._device(device)
+        self._call(RELEASE, address)
+        device.priv = self.image.read(address + _PRIV, 8) or None
+
+    def _probe_finalize(self, device: Device) -> None:
+        self._call(FINALIZE, self._device(device))
+
+    def _def_domain_type(self, device: Device) -> str:
+        return _TYPES.get(self._call(TYPE, self._device(device)), "")
+
+    def _capable(self, device: Device, cap: str) -> bool:
+        return bool(self._call(CAPABLE, self._device(device), 0 if cap == "IOMMU_CAP_CACHE_COHERENCY" else 1))
+
+    def _get_resv_regions(self, device: Device) -> list[tuple[int, int]]:
+        count = min(self._call(RESERVED, self._device(device)), 64)
+        rows = (ctypes.c_uint64 * (3 * 64)).from_address(self.image.log_address + ((1 << 20) - 64) * 24)
+        return [(rows[3 * index], rows[3 * index + 1]) for index in range(count)]
+
+    def _domain_alloc_identity(self, device: Device) -> IommuDomain:
+        return self._domain(self._call(IDENTITY, self._device(device)))
+
+    def _domain_alloc_paging(self, device: Device) -> IommuDomain | int | None:
+        answer = self._call(ALLOC, self._device(device))
+        if not answer:
+            return None
+        if answer >= (1 << 64) - 4095:
+            return answer - (1 << 64)
+        return self._domain(answer)
+
+    def _free(self, domain: IommuDomain) -> None:
+        self._call(FREE, self._addresses[domain])
+
+    def _attach_dev(self, domain: IommuDomain, device: Device, old: IommuDomain | None) -> int:
+        address = self._device(device)
+        answer = _S64(self._call(ATTACH, self._addresses[domain], address, self._addresses[old] if old is not None else 0)).value
+        device.priv = self.image.read(address + _PRIV, 8) or None
+        return answer
+
+    def _map_pages(
+        self, domain: IommuDomain, iova: int, paddr: int, pgsize: int, pgcount: int, prot: int, _gfp: str, mapped: list[int] | None
+    ) -> int:
+        flags = prot | (mapped is not None) << 16
+        answer = _S64(self._call(MAP, self._addresses[domain], iova, paddr, pgsize, pgcount, flags)).value
+        if mapped is not None:
+            mapped[0] = self.image.shared[at.MAPPED]
+        return answer
+
+    def _unmap_pages(self, domain: IommuDomain, iova: int, pgsize: int, pgcount: int) -> int:
+        return self._call(UNMAP, self._addresses[domain], iova, pgsize, pgcount)
+
+    def _iova_to_phys(self, domain: IommuDomain, iova: int) -> int:
+        return self._call(LOOKUP, self._addresses[domain], iova)
+
+    # --- the driver's view ------------------------------------------------------------------------------------------------
+
+    def preset_unique_id(self, value: int) -> None:
+        counter = self.traits.counter
+        if counter is not None:
+            address, size, ahead = counter
+            image = self.here()
+            image.library.hvm_write(image.base + address, size, value + ahead & 0xFFFFFFFF)
+
+    def domain_id(self, domain: IommuDomain) -> int | None:
+        member = self.traits.ident
+        if member is None:
+            return None
+        return self.here().read(self._addresses[domain] - self.traits.domain_at + member.offset, member.size) & 0xFFFFFFFF
+
+    def attach_count(self, domain: IommuDomain) -> int | None:
+        member = self.traits.count
+        if member is None:
+            return None
+        return self.here().read(self._addresses[domain] - self.traits.domain_at + member.offset, member.size)
+
+    def take_changes(self) -> None:
+        """Give each tree the changes that C has noted since the last time."""
+        shared = self.image.shared
+        count = shared[at.CHANGES]
+        if not count:
+            return
+        shared[at.CHANGES] = 0
+        trees = self._trees
+        for root, start, last in _CHANGE.iter_unpack(ctypes.string_at(self.image.log_address, 24 * count)):
+            tree = trees.get(root)
+            if tree is None:
+                tree = trees[root] = NativeTree(self, root)
+            tree.changes.append((start, last))
+
+    def tree(self, domain: IommuDomain) -> Any:
+        traits = self.traits
+        if traits.tree_at is None or traits.paddr_at is None:
+            return None
+        self.here()
+        self.take_changes()
+        root = self._addresses[domain] - traits.domain_at + traits.tree_at
+        tree = self._trees.get(root)
+        if tree is None:
+            tree = self._trees[root] = NativeTree(self, root)
+        return tree
+
+    def node_paddr(self, node: Any) -> int:
+        assert isinstance(node, Node)
+        return self.here().read(node.address + (self.traits.paddr_at or 0), 8)
+
+    def pointer_domain(self, device: Device) -> IommuDomain | None:
+        address = self._devices.get(device)
+        if address is None or device.priv is None:
+            return None
+        image, traits = self.here(), self.traits
+        pointer = image.read(address + _PRIV, 8)
+        if not pointer:
+            return None
+        known = self._domains.get(pointer + traits.domain_at) or self._domains.get(pointer)
+        if known is not None:
+            return known
+        for offset, more in traits.pointers.get(self.slab.size_of(pointer), ()):
+            target = image.read(pointer + offset, 8)
+            if target:
+                return self._domains.get(target + more)
+        return None
+
+    def static_state(self) -> tuple[object, ...]:
+        """Id and geometry of each static domain."""
+        image, traits = self.here(), self.traits
+        state: list[object] = []
+        rows = (ctypes.c_uint64 * 4)()
+        for address in traits.statics.values():
+            place = image.base + address
+            image.library.hvm_domain(place, rows)
+            ident = image.read(place - traits.domain_at + traits.ident.offset, traits.ident.size) if traits.ident is not None else None
+            state.append((ident, *rows[1:4]))
+        return tuple(state)
+
+
+class NativeLoader:
+    """Builds and loads a driver's C file; called with a kernel it gives the driver. ``image`` chooses one of the build's images."""
+
+    def __init__(self, build: Build, path: Path) -> None:
+        self.build = build
+        self.image = image_of(build, path)
+        self.traits = find_traits(self.image)
+
+    def __call__(self, kernel: Kernel) -> NativeDriver:
+        return NativeDriver(kernel, self.build, self.traits, self.image)
+
+
+_PRIV = 8
+"""``struct device.iommu_priv`` of the shim."""

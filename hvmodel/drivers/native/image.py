@@ -1,0 +1,189 @@
+"""A loaded image, and whose world is in it.
+
+There is one image of a build in a process, and one world at a time is in it. When another world's driver is used, the state below the
+first one (``hvm_save``: the image's data, the arena, the page) is put away as bytes and the other's is put back, so that any number of
+worlds can be alive; a new world starts from the image as it was loaded. Addresses are the same in all of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hvmodel.drivers.native.build import Build
+from hvmodel.drivers.native.dwarf import Dwarf
+from hvmodel.drivers.native.elf import Elf
+from hvmodel.drivers.native.errors import NativeError
+from hvmodel.hypervisor.abi import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from hvmodel.drivers.native.driver import NativeDriver
+
+_U64 = ctypes.c_uint64
+_DOOR = ctypes.PYFUNCTYPE(_U64, _U64, _U64, _U64, _U64)
+_SERVICE = ctypes.PYFUNCTYPE(_U64, _U64, _U64, _U64, _U64, ctypes.c_char_p)
+
+# places of struct hvm_shared
+OUTCOME, IRQS_OFF, LOCKS, ALLOCS, MAPPED, CHANGES, UNWIND, CRASH_KIND, CRASH_ADDRESS, CRASH_WHERE, BUDGET = range(11)
+
+_HINTS = iter(range(0x6000_0000_0000, 0x7000_0000_0000, 1 << 33))
+"""Where images reserve memory: the same places in each process, so that addresses repeat."""
+
+_ROOM = 1024
+
+
+class Image:
+    """One image in this process. ``owner`` is the driver whose world is in it."""
+
+    def __init__(self, build: Build, path: Path) -> None:
+        self.build = build
+        self.path = path
+        try:
+            data = path.read_bytes()
+            self.elf = Elf(data)
+            self.dwarf = Dwarf(self.elf, build.name)
+            self.library = ctypes.PyDLL(str(path))
+        except (OSError, ValueError) as error:
+            raise NativeError(f"{build.source}: the image that was built cannot be loaded: {error}") from None
+        self.input = bytearray(PAGE_SIZE)
+        self.output = bytearray(PAGE_SIZE)
+        self._buffers = [(ctypes.c_char * PAGE_SIZE).from_buffer(page) for page in (self.input, self.output)]
+        self._owner: weakref.ref[NativeDriver] | None = None
+        self._door = _DOOR(self._on_door)
+        self._service = _SERVICE(self._on_service)
+        self._prototypes()
+        low, size = self.elf.writable()
+        door = ctypes.cast(self._door, ctypes.c_void_p).value or 0
+        service = ctypes.cast(self._service, ctypes.c_void_p).value or 0
+        self.base: int = self.library.hvm_load(next(_HINTS), low, size, door, service, *map(ctypes.addressof, self._buffers))
+        if not self.base:
+            raise NativeError(f"{build.source}: no memory for its image")
+        self.shared: Any = (_U64 * 11).from_address(self.library.hvm_shared())
+        self.log_address = self.place(3)
+        self.rows: Any = (_U64 * (3 * _ROOM))()
+        self._places: dict[int, str] = {}
+
+    def _prototypes(self) -> None:
+        library, u64 = self.library, _U64
+        for name, result, arguments in (
+            ("hvm_load", u64, [u64, u64, u64, u64, u64, ctypes.c_void_p, ctypes.c_void_p]),
+            ("hvm_shared", u64, []),
+            ("hvm_place", u64, [u64]),
+            ("hvm_reset", None, [u64] * 5),
+            ("hvm_state_size", u64, []),
+            ("hvm_save", None, [ctypes.c_void_p]),
+            ("hvm_restore", None, [ctypes.c_char_p]),
+            ("hvm_add_device", u64, [u64] * 6 + [ctypes.c_char_p]),
+            ("hvm_call", u64, [u64] * 8),
+            ("hvm_balance", None, []),
+            ("hvm_read", u64, [u64, u64]),
+            ("hvm_write", None, [u64, u64, u64]),
+            ("hvm_holds", u64, [u64, ctypes.c_void_p, ctypes.c_void_p]),
+            ("hvm_objects", u64, [u64, u64, ctypes.c_void_p]),
+            ("hvm_offers", u64, [ctypes.c_void_p]),
+            ("hvm_domain", None, [u64, ctypes.c_void_p]),
+            ("hvm_has_ops", u64, []),
+            ("hvm_tree_list", u64, [u64, u64, u64, u64, u64, ctypes.c_void_p]),
+            ("hvm_tree_all", u64, [u64, u64, ctypes.c_void_p]),
+        ):
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+        self.call: Callable[..., int] = library.hvm_call
+        self.read: Callable[[int, int], int] = library.hvm_read
+        self.place: Callable[[int], int] = library.hvm_place
+
+    # --- whose world ------------------------------------------------------------------------------------------------------
+
+    @property
+    def owner(self) -> NativeDriver | None:
+        """The driver whose world is in the image, if it is still alive."""
+        return self._owner() if self._owner is not None else None
+
+    def _put_away(self) -> None:
+        owner = self.owner
+        if owner is not None:
+            owner.take_changes()
+            owner.saved = self.save()
+
+    def begin(self, driver: NativeDriver) -> None:
+        """A new world: the image as it was loaded."""
+        self._put_away()
+        self._owner = weakref.ref(driver)
+        driver.saved = None
+        kernel = driver.kernel
+        self.library.hvm_reset(kernel.l1vh, kernel.hyperv, kernel.device_domains, kernel.mshv, kernel.hv_current_partition_id)
+
+    def enter(self, driver: NativeDriver) -> None:
+        """Put a driver's world back into the image."""
+        self._put_away()
+        self._owner = weakref.ref(driver)
+        assert driver.saved is not None
+        self.restore(driver.saved)
+        driver.saved = None
+
+    def forget(self) -> None:
+        """Nobody's world is in the image any more."""
+        self._owner = None
+
+    def save(self) -> bytes:
+        """The state below the driver, as bytes: equal states are equal bytes."""
+        buffer = ctypes.create_string_buffer(self.library.hvm_state_size())
+        self.library.hvm_save(buffer)
+        return buffer.raw
+
+    def restore(self, state: bytes) -> None:
+        """What :meth:`save` gave is the state again."""
+        self.library.hvm_restore(state)
+
+    # --- callbacks --------------------------------------------------------------------------------------------------------
+
+    def _on_door(self, control: int, round_: int, has_output: int, where: int) -> int:
+        driver = self.owner
+        assert driver is not None
+        try:
+            return driver.door(control, round_, where)
+        except BaseException as error:  # it must not go through C: the call is unwound, then it goes on
+            driver.raised = error
+            self.shared[UNWIND] = 1
+            return 0
+
+    def _on_service(self, service: int, a: int, b: int, where: int, text: bytes | None) -> int:
+        driver = self.owner
+        assert driver is not None
+        try:
+            return driver.service(service, a, b, where, text.decode(errors="replace") if text is not None else "") & 0xFFFFFFFFFFFFFFFF
+        except BaseException as error:
+            driver.raised = error
+            self.shared[UNWIND] = 1
+            return 0
+
+    # --- views ------------------------------------------------------------------------------------------------------------
+
+    def where(self, address: int) -> str:
+        """Function and line of a return address in the driver, such as ``hv_iommu_map_pgs, hyperv-iommu.c:586``; empty if it is
+        not the driver's."""
+        text = self._places.get(address)
+        if text is None:
+            function, file, line = self.dwarf.at(address - 1 - self.base) if address > self.base else ("", "", 0)
+            text = self._places[address] = f"{function}, {file}:{line}" if file and line else ""
+        return text
+
+    def coverage(self) -> set[int]:
+        """The addresses in the image (from its start) at which blocks of code began that have run in this process."""
+        size = self.place(5)
+        marks = (ctypes.c_char * size).from_address(self.place(4)).raw
+        return {at for at, mark in enumerate(marks) if mark}
+
+
+_IMAGES: dict[Path, Image] = {}
+
+
+def image_of(build: Build, path: Path) -> Image:
+    """The image of a build in this process; loaded when it is asked for first."""
+    image = _IMAGES.get(path)
+    if image is None:
+        image = _IMAGES[path] = Image(build, path)
+    return image

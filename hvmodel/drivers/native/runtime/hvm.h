@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The runtime below a driver file: what the kernel is to it. One image is one shared object that holds a driver and this runtime.
+ *
+ * All that changes while a driver runs is in three pieces: the image's own .data and .bss, the state (struct hvm), and the arena of
+ * allocated objects. Saving them is saving the world below the driver; see image.c.
+ */
+#ifndef HVM_H
+#define HVM_H
+
+#include <asm/mshyperv.h>
+#include <setjmp.h>
+#include <signal.h>
+
+#define HVM_DEVICES 64
+#define HVM_ARENA (1ULL << 30)
+#define HVM_GUARD (64ULL << 20) /* behind the input page: eight million frame numbers */
+#define HVM_GRAIN 16
+
+enum hvm_service { /* what Python is asked */
+	HVM_S_REPORT = 1, /* a = address in the driver, text = "rule|detail" */
+	HVM_S_LOG,	  /* a = level */
+	HVM_S_STATUS,	  /* a = level, b = status, text = "function|text" */
+	HVM_S_ALLOC,	  /* an allocation while a fault may be pending: 1 if it fails */
+	HVM_S_DEPOSIT,	  /* a = partition, b = pages: errno */
+	HVM_S_PARTITION,  /* a = thread group: partition id */
+	HVM_S_SLEEP,	  /* text = what may sleep */
+	HVM_S_SYSFS_ADD,
+	HVM_S_SYSFS_REMOVE,
+	HVM_S_REGISTER,
+	HVM_S_DOMAIN_OF, /* a = number of the device: address of its domain */
+};
+
+enum hvm_outcome { HVM_OK, HVM_UNWOUND, HVM_CRASHED };
+
+typedef u64 (*hvm_door_t)(u64 control, u64 round, u64 has_output, u64 where);
+typedef u64 (*hvm_service_t)(u64 service, u64 a, u64 b, u64 where, const char *text);
+
+/* What Python writes before a call and reads after it; an array of u64 to it, in this order. */
+struct hvm_shared {
+	u64 outcome, irqs_off, locks, allocs, mapped; /* after a call; `allocs` counts allocations that nobody was asked about */
+	u64 changes;				      /* of trees since they were last taken */
+	u64 unwind;				      /* set by a callback that wants the call to end */
+	u64 crash_kind, crash_address, crash_where;
+	u64 budget;				      /* edges that one call may take */
+};
+
+struct hvm { /* the state: saved, restored, zeroed */
+	u64 used; /* bytes of the arena */
+	u32 irqs_off, nlocks;
+	spinlock_t *locks[16];
+	u32 context, owner; /* of the running call: HVM_C_*, whom its allocations belong to */
+	u32 live, serial;
+	struct task_struct task;
+	const struct iommu_ops *ops;
+	u32 l1vh, hyperv, mshv, ndevices;
+	void *page, *output;
+	char option[1024];
+	struct pci_dev devices[HVM_DEVICES];
+};
+
+enum { HVM_C_ATOMIC = 1, HVM_C_GFP_KERNEL = 2, HVM_C_GFP_ATOMIC = 4, HVM_C_PROBE = 8, HVM_C_FAULTS = 16 };
+
+struct hvm_object { /* in front of each allocated object, in the arena */
+	u64 size;
+	u32 owner, serial;
+	u64 allocated, freed; /* where, as addresses in the driver; freed = 0: alive */
+};
+
+struct hvm_image { /* what does not change with the world */
+	char *arena, *input;
+	u8 *shadow; /* a byte for each grain of the arena: 0 nobody's, else HVM_LIVE or HVM_FREED | bytes of it */
+	char *low, *high; /* the image in memory */
+	u8 *coverage;
+	char *data, *data_end, *pristine;
+	hvm_door_t door;
+	hvm_service_t service;
+	struct hvm_shared shared;
+	sigjmp_buf *entry; /* of the innermost running call, NULL outside of the driver */
+	char *stack;	   /* where that was entered */
+	u64 edges;
+	void *python_input, *python_output;
+	u64 (*log)[3]; /* changes of trees that Python has not taken yet: root, start, last */
+	struct sigaction before[64];
+	bool has_stack;
+};
+
+enum { HVM_LIVE = 0x20, HVM_FREED = 0x40, HVM_BYTES = 0x1f };
+
+extern struct hvm *hvm;
+extern struct hvm_image *hvm_image;
+
+#define HVM_HERE ((u64)__builtin_extract_return_addr(__builtin_return_address(0)))
+
+u64 hvm_ask(enum hvm_service service, u64 a, u64 b, u64 where, const char *text);
+void hvm_report(u64 where, const char *rule, const char *format, ...);
+__attribute__((noreturn)) void hvm_crash(u64 kind, u64 address, u64 where);
+void hvm_check(const void *address, size_t size, bool write, u64 where);
+void *hvm_allocate(size_t size, u32 owner, u64 where);
+struct hvm_object *hvm_object_of(const void *address);
+void hvm_free_now(void *object, u64 where);
+void hvm_changed(struct rb_root_cached *root, struct interval_tree_node *node);
+
+enum hvm_crash_kind { HVM_WILD = 1, HVM_NULL, HVM_FAULT, HVM_ILLEGAL, HVM_BUG, HVM_ENDLESS, HVM_STACK };
+
+#endif

@@ -1,0 +1,68 @@
+"""A driver's interval tree as the judges see every driver's (``hvmodel.kernel.interval_tree``), read from the image."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hvmodel.drivers.native.driver import NativeDriver
+
+_ROWS = 256
+_BUFFER = (ctypes.c_uint64 * (3 * _ROWS))()
+
+
+class Node:
+    """A node: ``[start, last]`` in bytes, and where it is in C. ``ahead`` are those that a search went on to find."""
+
+    __slots__ = ("address", "ahead", "last", "start")
+
+    def __init__(self, start: int, last: int, address: int) -> None:
+        self.start, self.last, self.address = start, last, address
+        self.ahead: tuple[int, int, Node | None] | None = None
+
+
+class NativeTree:
+    """One ``struct rb_root_cached`` of the image. ``changes`` holds ``(start, last)`` of every node inserted or removed."""
+
+    __slots__ = ("_driver", "_root", "changes")
+
+    def __init__(self, driver: NativeDriver, root: int) -> None:
+        self._driver = driver
+        self._root = root
+        self.changes: list[tuple[int, int]] = []
+
+    def _search(self, start: int, last: int, after: int) -> Node | None:
+        """The first node that meets ``[start, last]`` behind ``after``; the next ones are remembered in it, one in the other."""
+        count: int = self._driver.here().library.hvm_tree_list(self._root, start, last, after, _ROWS, _BUFFER)
+        rows = _BUFFER[: 3 * count]
+        found: Node | None = None
+        for index in range(3 * count - 3, -1, -3):
+            node = Node(rows[index], rows[index + 1], rows[index + 2])
+            if found is not None or count < _ROWS:
+                node.ahead = (start, last, found)
+            found = node
+        return found
+
+    def iter_first(self, start: int, last: int) -> Node | None:
+        """The kernel's ``interval_tree_iter_first``."""
+        return self._search(start, last, 0)
+
+    def iter_next(self, node: Node, start: int, last: int) -> Node | None:
+        """The kernel's ``interval_tree_iter_next``."""
+        ahead = node.ahead
+        if ahead is not None and ahead[0] == start and ahead[1] == last:
+            return ahead[2]
+        return self._search(start, last, node.address)
+
+    def __iter__(self) -> Iterator[Node]:
+        """All nodes in order, also those that no search finds."""
+        room = 1 << 17
+        rows = (ctypes.c_uint64 * (3 * room))()
+        count: int = self._driver.here().library.hvm_tree_all(self._root, room, rows)
+        for at in range(0, 3 * count, 3):
+            yield Node(rows[at], rows[at + 1], rows[at + 2])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
