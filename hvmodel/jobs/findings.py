@@ -200,7 +200,7 @@ def group(findings: list[Finding]) -> list[Group]:
     """
     causes: dict[tuple[object, ...], Group] = {}
     for finding in sorted(findings, key=lambda item: item.rank):
-        causes.setdefault(_cause(finding), Group()).findings.append(finding)
+        causes.setdefault(cause_of(finding), Group()).findings.append(finding)
     by_trace: dict[object, Group] = {}
     for item in sorted(causes.values(), key=lambda item: item.best.rank):
         best = item.best
@@ -235,8 +235,8 @@ _FAMILIES = (
 """Properties that look at one thing from several sides."""
 
 
-def _cause(finding: Finding) -> tuple[object, ...]:
-    """What tells causes apart in a table; coarser than :attr:`Finding.key`."""
+def cause_of(finding: Finding) -> tuple[object, ...]:
+    """What tells causes apart in a table, and from night to night; coarser than :attr:`Finding.key`."""
     name, call, shape = finding.mark
     sites = finding.sites
     if finding.minimised.level == BEYOND:

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from hvmodel.jobs.findings import group
+from hvmodel.jobs.findings import cause_of, group
 from hvmodel.jobs.hunt import Tally
 from hvmodel.jobs.nightly import estimate
 from hvmodel.jobs.nightly.estimate import Counts, Interval, counts_of
 from hvmodel.jobs.nightly.join import WINDOW, Books
-from hvmodel.jobs.nightly.ledger import EXCUSED, FIXED, KNOWN, NEW, VOID, WHOLE, Entry, Ledger, NightRecord, statuses
+from hvmodel.jobs.nightly.ledger import EXCUSED, FIXED, KNOWN, NEW, VOID, WHOLE, Entry, Ledger, NightRecord, met_by, statuses
 from hvmodel.jobs.survival import Observation
 
 
@@ -25,16 +25,6 @@ def tally_of(nights: Sequence[NightRecord]) -> Tally:
         except (TypeError, ValueError, AttributeError):
             continue
     return total
-
-
-def species_of(ledger: Ledger, nights: Sequence[NightRecord]) -> tuple[dict[str, int], int]:
-    """In how many runs of some nights each signature was met, and how many runs that were. Hits of a kind that was never minimised
-    count as a signature of their own."""
-    met: dict[str, int] = defaultdict(int)
-    for night in nights:
-        for kind, times in night.kinds.items():
-            met[ledger.kinds.get(kind, kind)] += times
-    return dict(met), sum(night.runs for night in nights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +45,30 @@ def forecast(incidence: Mapping[str, int], samples: int, more: int) -> Forecast:
     return Forecast(counts, more, estimate.unseen(counts), estimate.discovery(counts), estimate.another(counts, more))
 
 
-def forecasts(books: Books, when: str) -> tuple[Forecast, Forecast]:
-    """The estimates for findings and for abstract states, as of the night of a date, from the nights of :data:`WINDOW` dates."""
-    dates = sorted({night.date for night in books.ledger.nights.values() if night.date <= when})[-WINDOW:]
-    nights = [night for night in books.ledger.nights.values() if night.date in dates]
+def forecasts(books: Books, when: str) -> dict[str, Forecast]:
+    """The estimates for causes, findings and abstract states as of the night of a date, from the nights of :data:`WINDOW` dates."""
+    ledger = books.ledger
+    dates = sorted({night.date for night in ledger.nights.values() if night.date <= when})[-WINDOW:]
+    nights = [night for night in ledger.nights.values() if night.date in dates]
     tonight = [night for night in nights if night.date == when]
-    met, runs = species_of(books.ledger, nights)
+    met, runs = met_by(ledger, nights)
+    causes: dict[str, int] = defaultdict(int)
+    for name, times in met.items():
+        finding = ledger.entries[name].finding if name in ledger.entries else None
+        if finding is not None:
+            causes[repr(cause_of(finding))] += times
     states: dict[str, int] = defaultdict(int)
     sampled = 0
     for night in nights:
-        counts = books.states.get(night.name)
-        if counts is not None:
-            sampled += night.sampled
-            for name, times in counts.items():
-                states[name] += times
-    return (
-        forecast(met, runs, sum(night.runs for night in tonight)),
-        forecast(states, sampled, sum(night.sampled for night in tonight)),
-    )
+        sampled += night.sampled if night.name in books.states else 0
+        for name, times in books.states.get(night.name, {}).items():
+            states[name] += times
+    more = sum(night.runs for night in tonight)
+    return {
+        "causes": forecast(causes, runs, more),
+        "findings": forecast(met, runs, more),
+        "abstract states": forecast(states, sampled, sum(night.sampled for night in tonight)),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from hvmodel.callers.levels import BEYOND, LEVELS
+from hvmodel.callers.levels import LEVELS
 from hvmodel.gears.minimise import Minimised
-from hvmodel.jobs.findings import Finding, prune
+from hvmodel.jobs.findings import Finding, cause_of, prune
 from hvmodel.jobs.nightly.excuses import Excuse
 from hvmodel.jobs.nightly.plan import night_name
 from hvmodel.properties.catalogue import PROPERTIES
@@ -207,41 +207,72 @@ def untold(ledger: Ledger) -> dict[str, frozenset[str]]:
 def statuses(ledger: Ledger, excuses: Mapping[str, Excuse], when: str) -> dict[str, str]:
     """What each finding is in the night of a date; findings that it heard nothing of are left out.
 
-    A finding that would be new but says the same as a known or excused one, only with other refusals, assumptions or a caller at
-    another level (:func:`same_thing`), is no new one. Of new ones that say the same the simplest is new.
+    One defect fails in many forms, each with a signature of its own, and a search meets the rare ones late. So a signature that no
+    night has met before is not new but known if it says no more than an old finding does (:func:`covers`), or if its cause
+    (:func:`hvmodel.jobs.findings.cause_of`) is known, unless it came :func:`suddenly`. Of several that say the same the simplest is
+    new.
     """
     found: dict[str, str] = {}
-    secret = untold(ledger)
+    secret, sudden = untold(ledger), suddenly(ledger, when)
+    old: list[Entry] = []
+    fresh: list[Entry] = []
     for signature, entry in ledger.entries.items():
-        what = status(entry, when, excuses.get(signature), secret.get(signature, frozenset()))
+        hidden = secret.get(signature, frozenset())
+        what = status(entry, when, excuses.get(signature), hidden)
         if what is not None:
             found[signature] = what
-    old = [entry for entry in ledger.entries.values() if _is_old(entry, when, found.get(entry.signature))]
-    fresh = [ledger.entries[signature] for signature, what in found.items() if what == NEW]
+        told = any(date < when and date not in hidden for date in entry.seen)
+        if told and what in (KNOWN, EXCUSED, None) and not entry.gone(when):
+            old.append(entry)
+        elif what == NEW and not told:
+            fresh.append(entry)
+    causes = {cause_of(entry.finding) for entry in old if entry.finding is not None}
     for entry in fresh:
-        if any(same_thing(entry, other) for other in old):
+        alike = entry.finding is not None and cause_of(entry.finding) in causes and entry.signature not in sudden
+        if alike or any(covers(other, entry) for other in old):
             found[entry.signature] = KNOWN
     fresh = [entry for entry in fresh if found[entry.signature] == NEW]
-    kept = simplest(fresh)
-    for entry in fresh:
-        if entry.signature not in kept:
-            found[entry.signature] = KNOWN
+    for signature in {entry.signature for entry in fresh} - simplest(fresh):
+        found[signature] = KNOWN
     return found
 
 
-def _is_old(entry: Entry, when: str, what: str | None) -> bool:
-    """Whether an entry was reported before a date and is not gone."""
-    return what in (KNOWN, EXCUSED) or (what is None and any(date < when for date in entry.seen) and not entry.gone(when))
+CHANCE = 1e-4
+"""How improbable it must be that a finding which was there all the time was never met before."""
 
 
-def same_thing(fresh: Entry, old: Entry) -> bool:
-    """Whether a finding says no more than an old one: property, call and manner are the same, and one of them covers the other
-    (:func:`hvmodel.jobs.findings.prune`). That what nobody does has come within the contract is news."""
+def suddenly(ledger: Ledger, when: str) -> set[str]:
+    """The signatures that the night of a date met so often that earlier nights would have met them, had the driver been the same.
+
+    If runs are alike, each run that met one falls into this night with a probability that is this night's share of all runs.
+    """
+    before = [night for night in ledger.nights.values() if night.date < when and night.tally]
+    met, runs = met_by(ledger, ledger.of_date(when))
+    earlier, past = met_by(ledger, before)
+    if not runs or not past:
+        return set()
+    return {name for name, times in met.items() if name not in earlier and (runs / (runs + past)) ** times < CHANCE}
+
+
+def met_by(ledger: Ledger, nights: Iterable[NightRecord]) -> tuple[dict[str, int], int]:
+    """In how many runs of some nights each signature was met, and how many runs that were. Hits of a kind that was never minimised
+    count as a signature of their own."""
+    met: dict[str, int] = {}
+    runs = 0
+    for night in nights:
+        runs += night.runs
+        for kind, times in night.kinds.items():
+            name = ledger.kinds.get(kind, kind)
+            met[name] = met.get(name, 0) + times
+    return met, runs
+
+
+def covers(old: Entry, fresh: Entry) -> bool:
+    """Whether a finding says no more than an old one: property, call and manner are the same, and it needs no fewer refusals and
+    assumptions and no lower level (:func:`hvmodel.jobs.findings.prune`)."""
     if (fresh.property_id, fresh.call, fresh.shape) != (old.property_id, old.call, old.shape):
         return False
-    if old.level == LEVELS[BEYOND] != fresh.level:
-        return False
-    return len(simplest([fresh, old])) == 1
+    return fresh.signature not in simplest([fresh, old])
 
 
 def simplest(entries: Sequence[Entry]) -> set[str]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hvmodel.jobs.nightly import gears
-from hvmodel.jobs.nightly.plan import CANARIES, CHECKER_BATCH, ROTA_SHARE, Plan
+from hvmodel.jobs.nightly import plan as plans
+from hvmodel.jobs.nightly.plan import Plan
 from hvmodel.jobs.nightly.portions import Portion
 from hvmodel.jobs.nightly.steps import rota_tasks
 from hvmodel.jobs.nightly.takings import Takings
@@ -35,9 +36,9 @@ class Schedule:
 
     def __init__(self, plan: Plan, takings: Takings, budget: float, jobs: int) -> None:
         self.takings = takings
-        first = [Portion("corpus", 0), Portion("known", 0), *(Portion("canary", number) for number in range(len(CANARIES)))]
+        first = [Portion("corpus", 0), Portion("known", 0), *(Portion("canary", number) for number in range(len(plans.CANARIES)))]
         rota = [Portion("rota", number) for number in range(len(rota_tasks(plan)))]
-        self._stages = [Stage(first), Stage(rota, False, ROTA_SHARE * budget * jobs), Stage([Portion("coverage", 0)], False)]
+        self._stages = [Stage(first), Stage(rota, False, plans.ROTA_SHARE * budget * jobs), Stage([Portion("coverage", 0)], False)]
         self._back: list[Portion] = []
         self._numbers = {gear.name: 0 for gear in gears.GEARS}
 
@@ -99,7 +100,7 @@ class Schedule:
     def worth_a_checker(self, checks: Sequence[Portion], left: float) -> bool:
         """Whether a process is to be started for them: for a few at a time, and for what there is when the time is over."""
         over = not self._stages and not self.time_for_more(left)
-        return len(checks) >= (1 if over else CHECKER_BATCH)
+        return len(checks) >= (1 if over else plans.CHECKER_BATCH)
 
     def died(self, portion: Portion) -> bool:
         """A worker died at a portion, which the takings know: somebody else is to do it. Answers False if it has killed so many

@@ -34,7 +34,7 @@ def page(books: Books, when: str, notes: Sequence[str] = ()) -> Page:
     verdict, mood = _verdict(books, nights, what)
     sections = [
         Section("New", [*(Text(note, warning=True) for note in notes), *_new(books, what)]),
-        Section("Not new", _old(books, nights, what)),
+        Section("Not new", _old(books, nights, what, when)),
         Section("What another night would find", _estimates(books, when)),
         Section("Trend", _trend(books, when, what)),
         Section("What was done", _work(nights)),
@@ -134,7 +134,7 @@ def _table(causes: Sequence[Sequence[Entry]]) -> Table:
     return Table(("", "severity", "what happened", "ops", "level", "first seen", "signature"), rows, frozenset({0, 3}))
 
 
-def _old(books: Books, nights: Night, what: What) -> list[Block]:
+def _old(books: Books, nights: Night, what: What, when: str) -> list[Block]:
     blocks: list[Block] = []
     fixed, known = ([books.ledger.entries[name] for name in what.get(word, ())] for word in (FIXED, KNOWN))
     if fixed:
@@ -144,6 +144,10 @@ def _old(books: Books, nights: Night, what: What) -> list[Block]:
     if excused:
         rows = [(_code(item.signature), item.until, _code(item.reason)) for item in excused]
         blocks += [Text("Excused:"), Table(("signature", "until", "reason"), rows)]
+    forms = [entry for entry in known if entry.seen[:1] == (when,)]
+    if forms:
+        title = f"{_count(len(forms), 'form')} of known causes that no night had met before"
+        blocks.append(Folded(title, [_table(figures.causes(forms))]))
     if known:
         kept = simplest(known)
         causes = figures.causes([entry for entry in known if entry.signature in kept])
@@ -159,18 +163,16 @@ def _old(books: Books, nights: Night, what: What) -> list[Block]:
 
 
 def _estimates(books: Books, when: str) -> list[Block]:
-    findings, states = figures.forecasts(books, when)
-    if findings.counts.samples < 2:
+    estimates = figures.forecasts(books, when)
+    rows = [_forecast(name, item) for name, item in estimates.items() if item.counts.samples >= 2]
+    if not rows:
         return [Text("Not estimated: no runs.")]
-    rows = [_forecast("findings", findings)]
-    if states.counts.samples >= 2:
-        rows.append(_forecast("abstract states", states))
-    another = findings.another
+    causes, signatures = estimates["causes"].another, estimates["findings"].another
     head = ("", "runs", "met", "in one run", "in two", "never met, at least", "new ones a run", "new ones another night")
     return [
         Text(
-            f"Another night of the same length meets about {another.value:.1f} new signatures "
-            f"(95 % interval {_range(another)}), if driver, rules and profiles stay as they are."
+            f"Another night of the same length meets about {causes.value:.1f} new causes (95 % interval {_range(causes)}) and "
+            f"{signatures.value:.1f} new signatures ({_range(signatures)}), if driver, rules and profiles stay as they are."
         ),
         Table(head, rows, frozenset(range(1, len(head)))),
         Text(

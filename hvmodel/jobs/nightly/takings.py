@@ -11,12 +11,13 @@ from typing import Any
 from hvmodel import __version__
 from hvmodel.jobs.hunt import Tally
 from hvmodel.jobs.nightly import gears
+from hvmodel.jobs.nightly import plan as plans
 from hvmodel.jobs.nightly.excuses import Excuse
 from hvmodel.jobs.nightly.join import Books, join_entries, newest
 from hvmodel.jobs.nightly.journal import Record
 from hvmodel.jobs.nightly.ledger import EXCUSED, FIXED, KNOWN, NEW, VOID, Entry, Ledger, NightRecord, keep_seen, statuses
 from hvmodel.jobs.nightly.ledger_file import FINDING, entry_of
-from hvmodel.jobs.nightly.plan import CANARIES, Plan
+from hvmodel.jobs.nightly.plan import Plan
 from hvmodel.jobs.nightly.portions import Done, Portion, done_of
 
 
@@ -138,7 +139,7 @@ class Takings:
     @property
     def void(self) -> bool:
         """Whether a canary was searched for in vain, or its search failed."""
-        birds = [Portion("canary", number) for number in range(len(CANARIES))]
+        birds = [Portion("canary", number) for number in range(len(plans.CANARIES))]
         return any(not self.data.get(bird.id, {}).get("found") for bird in birds if self.settled(bird))
 
     def of_step(self, step: str) -> list[dict[str, Any]]:

@@ -33,10 +33,11 @@ from hvmodel.jobs.nightly.steps import STEPS, Setup
 from hvmodel.traces.format import to_json
 from hvmodel.world import World
 
-MINIMISING_SHARE = 3.0
-"""Minimising the hits of one portion may take so many times what the portion took, and :data:`MINIMISING_LEAST` seconds anyhow."""
+FRESH_SHARE, FRESH_LEAST = 3.0, 5.0
+"""Minimising hits of kinds that no earlier night minimised may take so many times what their portion took, or so many seconds."""
 
-MINIMISING_LEAST = 5.0
+OLD_SHARE = 0.5
+"""The same for the other kinds, which are minimised once a night because one kind can hide two defects."""
 
 
 @dataclass(slots=True)
@@ -154,15 +155,16 @@ class Worker:
     # --- what was met -------------------------------------------------------------------------------------------------
 
     def _minimise(self, catch: Catch, gear: str, portion: Portion, took: float) -> int:
-        """Minimise the hits of kinds that the night has not minimised enough; returns how many were left for want of time."""
-        deadline = time.perf_counter() + max(MINIMISING_LEAST, MINIMISING_SHARE * took)
-        found, old, skipped = self.start.found, self.start.old, 0
-        waiting = sorted(catch.hits.items(), key=lambda item: (item[0] in found, item[0] in old, len(item[1][0].operations)))
+        """Minimise the hits of kinds that the night has not minimised enough; returns how many that no earlier night has minimised
+        either were left for want of time."""
+        started, skipped = time.perf_counter(), 0
+        found, old = self.start.found, self.start.old
+        waiting = sorted(catch.hits.items(), key=lambda item: (item[0] in old, item[0] in found, len(item[1][0].operations)))
         for kind, hits in waiting:
-            enough = 1 if kind in old else HITS_PER_KIND
+            enough, most = (1, OLD_SHARE * took) if kind in old else (HITS_PER_KIND, max(FRESH_LEAST, FRESH_SHARE * took))
             for hit in hits[: max(0, enough - found.get(kind, 0))]:
-                if time.perf_counter() > deadline:
-                    skipped += 1
+                if time.perf_counter() - started > most:
+                    skipped += kind not in old
                     continue
                 first, *others = minimised(hit, self.setup.plan.driver, gear, self._beside)
                 self.tell(finding_record(first, kind, portion))
