@@ -10,19 +10,22 @@ from html import escape
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A paragraph. ``code`` in backquotes is set as code; nothing else is marked up."""
+    """A paragraph. ``code`` in backquotes is set as code; nothing else is marked up. ``label`` stands in front, in bold."""
 
     text: str
     warning: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under a head; columns in ``right`` (counted from 0) hold numbers."""
+    """Rows under a head; columns in ``right`` (counted from 0) hold numbers. A ``plain`` one has no markup in its cells: Markdown
+    sets it as lines with columns of equal width, which a mail carries better than a table."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     right: frozenset[int] = frozenset()
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,10 @@ def markdown(page: Page) -> str:
 
 def _markdown(block: Block) -> Iterator[str]:
     if isinstance(block, Text):
-        yield from (f"> **{_harmless(block.text)}**" if block.warning else _harmless(block.text), "")
+        label = f"**{_harmless(block.label)}:** " if block.label else ""
+        yield from (f"> **{_harmless(block.text)}**" if block.warning else label + _harmless(block.text), "")
+    elif isinstance(block, Table) and block.plain:
+        yield from _fenced("\n".join(_columns([block.head, *block.rows])))
     elif isinstance(block, Table):
         yield "| " + " | ".join(_cell(cell) for cell in block.head) + " |"
         yield "|" + "|".join("---:" if column in block.right else "---" for column in range(len(block.head))) + "|"
@@ -124,6 +130,12 @@ def _markdown(block: Block) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     return _harmless(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _fenced(text: str) -> Iterator[str]:
@@ -162,6 +174,8 @@ p { margin: .5rem 0; max-width: 50rem; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: .6rem 0; } table { border-collapse: collapse; font-size: .92rem; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); }
 th { color: var(--dim); font-weight: 600; white-space: nowrap; } .n { text-align: right; font-variant-numeric: tabular-nums; }
+.plain td:last-child { font: .84rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; padding-right: 0; overflow-wrap: anywhere; }
+.plain td:not(:last-child) { white-space: nowrap; }
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: .7rem .9rem; overflow-x: auto;
   font-size: .82rem; line-height: 1.4; }
 code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .9em; } details { margin: .6rem 0; }
@@ -178,7 +192,7 @@ svg .bar { fill: var(--blue); } svg .hot { fill: var(--red); } svg .dot { fill: 
 .tree .failed { color: var(--red); } .tree .refused { color: var(--amber); font-weight: 600; }
 figure { margin: 1rem 0; } figcaption { font-weight: 600; font-size: .92rem; margin-bottom: .3rem; }
 svg.ruler { box-sizing: border-box; padding-left: 5.5rem; overflow: visible; } svg.ruler .at { font-size: 12px; }
-svg.ruler .hole { stroke: var(--line); stroke-dasharray: 2 4; stroke-width: 2; } svg.ruler .tick { stroke: var(--line); }
+svg.ruler .hole { stroke: var(--line); stroke-dasharray: 2 4; stroke-width: 2; } svg.ruler .tick { stroke: var(--dim); }
 svg.ruler .held { fill: var(--blue); }
 svg.ruler .limbo { fill: var(--blue); fill-opacity: .25; stroke: var(--blue); stroke-dasharray: 3 3; }
 svg.ruler .several { fill: var(--blue); fill-opacity: .6; } svg.ruler .cut { stroke: var(--paper); stroke-width: 2; }
@@ -213,15 +227,17 @@ def _inline(text: str) -> str:
 
 def _html(block: Block) -> Iterator[str]:
     if isinstance(block, Text):
-        yield f'<p class="warning">{_inline(block.text)}</p>' if block.warning else f"<p>{_inline(block.text)}</p>"
+        label = f"<b>{escape(block.label)}:</b> " if block.label else ""
+        yield f'<p class="warning">{_inline(block.text)}</p>' if block.warning else f"<p>{label}{_inline(block.text)}</p>"
     elif isinstance(block, Table):
         looks = [' class="n"' if column in block.right else "" for column in range(len(block.head))]
-        yield '<div class="scroll"><table><thead><tr>'
+        yield f'<div class="scroll"><table{" class=plain" if block.plain else ""}><thead><tr>'
         yield (
             "".join(f"<th{look}>{escape(cell)}</th>" for cell, look in zip(block.head, looks, strict=True)) + "</tr></thead><tbody>"
         )
         for row in block.rows:
-            yield "<tr>" + "".join(f"<td{look}>{_inline(cell)}</td>" for cell, look in zip(row, looks, strict=True)) + "</tr>"
+            cells = [escape(cell) if block.plain else _inline(cell) for cell in row]
+            yield "<tr>" + "".join(f"<td{look}>{cell}</td>" for cell, look in zip(cells, looks, strict=True)) + "</tr>"
         yield "</tbody></table></div>"
     elif isinstance(block, Code):
         yield f"<pre><code>{escape(block.text)}</code></pre>"

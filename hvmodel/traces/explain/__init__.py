@@ -7,29 +7,31 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
 from hvmodel import document
 from hvmodel.traces.explain.page import page
 from hvmodel.traces.explain.terminal import show
-from hvmodel.traces.explain.told import Generality, Story, told
+from hvmodel.traces.explain.told import STATUS, Generality, Story, told
 from hvmodel.traces.format import Trace
-from hvmodel.traces.verdict import FAILS, verdict_of
+from hvmodel.traces.verdict import FAILS
 
+FAILING = STATUS[FAILS]
 LONGEST = 40
 """Operations of a trace for which it is still asked what of it matters; that takes many runs."""
 
 
 def story(trace: Trace, driver: str, generalise: bool = True) -> Story:
-    """The told story; with ``generalise`` also what of it matters. Raises KeyError for an unknown driver."""
-    return told(trace, driver, general(trace, driver) if generalise else None)
+    """The told story; with ``generalise`` also what of a failing trace matters, unless it is too long to ask. Raises KeyError for an
+    unknown driver."""
+    one = told(trace, driver)
+    ask = generalise and one.status == FAILING and len(trace.operations) <= LONGEST
+    return replace(one, generality=_general(trace, driver)) if ask else one
 
 
-def general(trace: Trace, driver: str) -> Generality | None:
-    """What of a failing trace matters and what does not; None for one that does not fail or is too long to ask."""
-    if len(trace.operations) > LONGEST or verdict_of(trace, driver).state != FAILS:
-        return None
+def _general(trace: Trace, driver: str) -> Generality | None:
     try:
         from hvmodel.gears.generalise import generalise, target_of_trace
     except ModuleNotFoundError:  # it is being written
@@ -76,4 +78,4 @@ def html(trace: Trace, driver: str, generalise: bool = True) -> str:
     return as_html(story(trace, driver, generalise))
 
 
-__all__ = ["Story", "as_html", "as_markdown", "explain", "general", "html", "markdown", "on_paper", "show", "story"]
+__all__ = ["Story", "as_html", "as_markdown", "explain", "html", "markdown", "on_paper", "show", "story"]

@@ -167,6 +167,9 @@ def _device(old: DeviceView | None, new: DeviceView) -> Iterator[Change]:
         was, now = getattr(old, who) if old else "", getattr(new, who)
         if was != now:
             moved[who] = f"{was} => {now}" if was else now
+    if new.agrees and len(moved) == len(VIEWS):
+        yield Change(new.name, "all views", moved["caller"])
+        return
     yield from (Change(new.name, who, text) for who, text in moved.items())
     if moved and old is not None:
         for who in VIEWS:

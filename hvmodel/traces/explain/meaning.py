@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from hvmodel.callers.levels import LEVELS
 from hvmodel.configuration import Configuration
-from hvmodel.hypervisor.policies import DEFAULT, PROFILES, QUESTIONS, describe, differences
+from hvmodel.hypervisor import abi
+from hvmodel.hypervisor.policies import DEFAULT, PROFILES, QUESTIONS, describe, differences, status_of
 from hvmodel.traces.explain.plain import code, counted, span
 
 SEVERITY = {
@@ -94,11 +95,17 @@ def callers(level: int) -> str:
 
 def assumptions(config: Configuration) -> tuple[str, ...]:
     """The answers to open questions about the hypervisor that a start gives and that are not the likely ones."""
-    return tuple(
-        f"{describe(name, answer)}; most likely is {getattr(DEFAULT, name)}"
-        + (", and no honest hypervisor does what is assumed here" if answer in QUESTIONS[name].adversarial else "")
-        for name, answer in differences(config.policies).items()
-    )
+    found = []
+    for name, answer in differences(config.policies).items():
+        spelled = f", that is {_status(answer)}" if status_of(answer) is not None else ""
+        odd = "; no honest hypervisor does this" if answer in QUESTIONS[name].adversarial else ""
+        found.append(f"{describe(name, answer)}{spelled}, where {_status(getattr(DEFAULT, name))} is most likely{odd}")
+    return tuple(found)
+
+
+def _status(answer: str) -> str:
+    status = status_of(answer)
+    return answer if status is None else f"{answer} {abi.status_name(status)}"
 
 
 def beginning(config: Configuration) -> tuple[str, ...]:

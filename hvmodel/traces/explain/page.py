@@ -9,8 +9,8 @@ from hvmodel import __version__
 from hvmodel.document import Block, Folded, Page, Picture, Section, Table, Text, Tree
 from hvmodel.traces.explain import reading
 from hvmodel.traces.explain.changes import Change
-from hvmodel.traces.explain.plain import code
-from hvmodel.traces.explain.ruler import Ruler, Scale, scales
+from hvmodel.traces.explain.plain import code, plain
+from hvmodel.traces.explain.ruler import Ruler, Scale, fitted
 from hvmodel.traces.explain.ruler_svg import COLUMNS, svg
 from hvmodel.traces.explain.ruler_text import ASCII, draw, gutter_of
 from hvmodel.traces.explain.told import Act, Ending, Gap, Story
@@ -44,25 +44,23 @@ def _beginning(story: Story) -> Iterator[Block]:
 
 
 def _steps(story: Story) -> Iterator[Section]:
-    rulers = story.rulers
-    text = iter(scales(rulers, WIDTH - gutter_of(WIDTH)))
-    drawing = iter(scales(rulers, COLUMNS))
+    text = iter(fitted(story.rulers, WIDTH - gutter_of(WIDTH)))
+    drawing = iter(fitted(story.rulers, COLUMNS))
     for act in story.acts:
         if isinstance(act, Gap):
-            yield Section(f"Steps {act.first} to {act.last}", [Text(f"{act.text}.")])
+            yield Section(act.title, [Text(f"{act.text}.")])
         else:
             blocks = list(_act(act))
-            blocks += [_ruler(ruler, next(text), next(drawing)) for ruler in act.rulers]
+            blocks += [_ruler(next(text), next(drawing)) for _ in act.rulers]
             blocks += [Text(f"Fails here: {line}", warning=True) for line in act.failures]
             blocks += [Text(f"No driver could have avoided this: {line}") for line in act.environment]
-            yield Section(f"Step {act.number}", blocks)
+            yield Section(f"{act.number}. {act.request}", blocks)
 
 
 def _act(act: Act) -> Iterator[Block]:
-    yield Text(f"{act.request}.")
     for line in act.refusals:
-        yield Text(f"Injected: {line}.")
-    yield Text(f"Answer: {act.answer}.")
+        yield Text(f"{line}.", label="Injected")
+    yield Text(f"{act.answer}.", label="Answer")
     if act.calls:
         yield Tree(act.calls)
     if act.changes:
@@ -72,14 +70,15 @@ def _act(act: Act) -> Iterator[Block]:
 def _table(head: str, changes: tuple[Change, ...]) -> Table:
     rows, last = [], ""
     for change in changes:
-        rows.append((change.of if change.of != last else "", change.who, code(change.what) if change.of else change.what))
+        rows.append((change.of if change.of != last else "", change.who, change.what))
         last = change.of
-    return Table((head, "view", ""), rows)
+    return Table((head, "view", ""), rows, plain=True)
 
 
-def _ruler(ruler: Ruler, text: Scale, drawing: Scale) -> Block:
-    lines = [f"{ruler.domain}:", *(line.text for line in draw(ruler, text, WIDTH, ASCII))]
-    figure = f"<figure><figcaption>{escape(ruler.domain)}</figcaption>{svg(ruler, drawing)}</figure>"
+def _ruler(text: tuple[Ruler, Scale], drawing: tuple[Ruler, Scale]) -> Block:
+    domain = text[0].domain
+    lines = [f"{domain}:", *(line.text for line in draw(*text, WIDTH, ASCII))]
+    figure = f"<figure><figcaption>{escape(domain)}</figcaption>{svg(*drawing)}</figure>"
     return Picture(figure, "\n".join(lines))
 
 
@@ -87,35 +86,36 @@ def _ruler(ruler: Ruler, text: Scale, drawing: Scale) -> Block:
 
 
 def _ending(ending: Ending) -> Iterator[Block]:
-    yield Text(f"Expected: {ending.expected}. (Source: {code(ending.source)})")
+    yield Text(f"{ending.expected}.", label="Expected")
     for line in ending.there:
-        yield Text(f"There is: {line}.")
+        yield Text(f"{line}.", label="There is")
     if ending.parting:
         yield _table("where views part", ending.parting)
     if ending.matters:
-        yield Text(f"Why it matters: {ending.matters}")
+        yield Text(ending.matters, label="Why it matters")
     if ending.severity:
-        yield Text(f"Severity: {ending.severity}.")
+        yield Text(f"{ending.severity}.", label="Severity")
     for label, text in reading.takes(ending):
-        yield Text(f"{label}: {text}.")
+        yield Text(f"{text}.", label=label)
+    yield Text(f"{code(ending.source)}.", label="Source")
     if ending.also:
         names = ", ".join(code(name) for name in ending.also)
-        yield Text(f"Other properties that fail in this run: {names}.")
+        yield Text(f"{names}.", label="Also fails")
 
 
 def _generality(story: Story) -> Iterator[Block]:
     assert story.generality is not None
-    for head, lines in (("Does not matter", story.generality.free), ("Matters", story.generality.bound)):
+    for head, lines in (("does not matter", story.generality.free), ("matters", story.generality.bound)):
         if lines:
-            yield Table((head,), [(line,) for line in lines])
-    yield Text(f"Length: {story.generality.shortness}.")
+            yield Table((head,), [(plain(line),) for line in lines], plain=True)
+    yield Text(f"{story.generality.shortness}.", label="Length")
 
 
 def _about(story: Story) -> Iterator[Block]:
     for line in story.notes:
-        yield Text(f"Note: {line}.")
+        yield Text(f"{line}.", label="Note")
     if story.origin:
-        yield Table(("", ""), [(code(name), code(value)) for name, value in story.origin])
+        yield Table(("origin", ""), story.origin, plain=True)
     yield Text(f"Told by hvmodel {__version__}. To see it yourself: `hvmodel replay TRACE`, with this trace's file.")
 
 

@@ -31,9 +31,9 @@ def lines(story: Story) -> Iterator[str]:
     if any(state & LIMBO for ruler in rulers for piece in ruler.pieces for state in piece.states):
         yield "Pages that the caller asked to unmap without being told that they are gone may be mapped or not: both are right."
     if any(ruler.merged for ruler in rulers):
-        yield "Where there are more ranges than columns, one column stands for several, and is drawn as such if they differ."
+        yield "Where there are too many ranges, one column stands for several, and is drawn as such if they differ."
     for kind in MEANINGS:
-        if any(kind in ruler.parted for ruler in rulers):
+        if any(kind == name for ruler in rulers for name, _ in ruler.parted):
             yield f"{kind}: {MEANINGS[kind]}."
 
 

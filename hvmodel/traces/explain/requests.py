@@ -48,9 +48,9 @@ def _map(op: ops.Map, _config: Configuration) -> str:
 
 
 def _map_scattered(op: ops.MapScattered, _config: Configuration) -> str:
-    apart = f"{size(op.stride)} apart" if op.stride else "all the same memory"
-    what = f"iommu_map of {counted(op.runs, 'piece')} of {span(op.run_pages)} in domain {op.domain}, one call each"
-    return f"{what}: from iova {op.iova:#x} on, without gaps, to memory from {op.paddr:#x} on, {apart}"
+    what = f"iommu_map of {counted(op.runs, 'piece')} of {span(op.run_pages)} in domain {op.domain}, one call for each"
+    where = f"memory from {op.paddr:#x} on, one every {size(op.stride)}" if op.stride else f"the same memory at {op.paddr:#x}"
+    return f"{what}: from iova {op.iova:#x} on without gaps, to {where}"
 
 
 def _driver_map(op: ops.DriverMap, _config: Configuration) -> str:

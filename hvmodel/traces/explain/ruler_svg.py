@@ -13,10 +13,10 @@ from hvmodel.traces.explain.ruler_text import WRONG, address, order, place
 COLUMNS = 120
 """Columns of the scale of a drawing."""
 
-NARROW = 38
+NARROW = 34
 """Letters of an address line that fit on a telephone; addresses keep clear of each other even there."""
 
-LANE, ROW = 24, 17
+LANE, ROW = 24, 19
 """Pixels from one lane to the next, and from one line of text to the next."""
 
 
@@ -36,8 +36,8 @@ def _svg(ruler: Ruler, scale: Scale) -> Iterator[str]:
         yield f'<text x="-6" y="{y + 14}" text-anchor="end">{escape(lane)}</text>'
         yield f'<line class="hole" x1="0%" x2="100%" y1="{y + 10}" y2="{y + 10}"/>'
         yield from _lane(ruler, scale, number, y)
-    for number, kind in enumerate(ruler.parted):
-        yield from _mark(ruler, scale, kind, lanes + number * ROW)
+    for number, (kind, pages) in enumerate(ruler.parted):
+        yield from _mark(ruler, scale, kind, pages, lanes + number * ROW)
     for column, text, row, end in labels:
         x = _percent(column, scale)
         yield f'<line class="tick" x1="{x}" x2="{x}" y1="{marks}" y2="{marks + 6 + row * ROW}"/>'
@@ -47,7 +47,7 @@ def _svg(ruler: Ruler, scale: Scale) -> Iterator[str]:
 
 
 def _words(ruler: Ruler) -> str:
-    said = [f"{kind}: {span(ruler.pages(kind))}" for kind in ruler.parted]
+    said = [f"{kind}: {span(pages)}" for kind, pages in ruler.parted]
     return f"{ruler.domain}, {', '.join(ruler.lanes)}: {'; '.join(said) or 'all agree'}"
 
 
@@ -76,7 +76,7 @@ def _lane(ruler: Ruler, scale: Scale, number: int, y: int) -> Iterator[str]:
                 yield f'<line class="cut" x1="{at}" x2="{at}" y1="{y + 3}" y2="{y + 17}"/>'
 
 
-def _mark(ruler: Ruler, scale: Scale, kind: str, y: int) -> Iterator[str]:
+def _mark(ruler: Ruler, scale: Scale, kind: str, pages: int, y: int) -> Iterator[str]:
     """A line below all that differs in one way, and the word for it on the side where there is more room."""
     first, last = scale.width, 0
     for parted, group in groupby(ruler.pieces, lambda piece: kind in piece.parted):
@@ -87,8 +87,8 @@ def _mark(ruler: Ruler, scale: Scale, kind: str, y: int) -> Iterator[str]:
             yield f'<line class="mark" x1="{_percent(start, scale)}" x2="{_percent(end, scale)}" y1="{y + 2}" y2="{y + 2}"/>'
     left = first <= scale.width - last
     x, anchor = (_percent(first, scale), "start") if left else (_percent(last, scale), "end")
-    words = escape(f"{kind}: {span(ruler.pages(kind))}")
-    yield f'<text class="wrong" x="{x}" y="{y + 15}" text-anchor="{anchor}">{words}</text>'
+    words = escape(f"{kind}: {span(pages)}")
+    yield f'<text class="wrong" x="{x}" y="{y + 16}" text-anchor="{anchor}">{words}</text>'
 
 
 def _labels(ruler: Ruler, scale: Scale) -> list[tuple[int, str, int, bool]]:

@@ -30,6 +30,9 @@ GUTTER = 12
 LABEL_LINES = 3
 """Lines of addresses under a ruler; what does not fit there is not labelled."""
 
+DENSE = 3
+"""Cuts without an address get no tick where more than one column in so many would have one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
@@ -68,8 +71,8 @@ def draw(ruler: Ruler, scale: Scale, width: int, glyphs: Glyphs = UNICODE) -> li
     for number, name in enumerate(ruler.lanes):
         text = name.ljust(gutter) if gutter == GUTTER else name[:1].ljust(gutter)
         lines.append(Line(text[:gutter] + _lane(ruler, scale, number, glyphs), "lane", _hot(ruler, scale, name, gutter)))
-    for kind in ruler.parted:
-        lines += _marks(ruler, scale, kind, gutter, width)
+    for kind, pages in ruler.parted:
+        lines += _marks(ruler, scale, kind, pages, gutter, width)
     lines += _addresses(ruler, scale, gutter, width, glyphs)
     return lines
 
@@ -102,7 +105,7 @@ def _cell(state: int, begin: bool, glyphs: Glyphs) -> str:
     return {0: glyphs.hole, HOLE: glyphs.hole, LIMBO: glyphs.limbo}.get(state, glyphs.several)
 
 
-def _marks(ruler: Ruler, scale: Scale, kind: str, gutter: int, width: int) -> Iterator[Line]:
+def _marks(ruler: Ruler, scale: Scale, kind: str, pages: int, gutter: int, width: int) -> Iterator[Line]:
     """Carets below what differs in one way, and the word for it where there is room: behind, in front, or on a line of its own."""
     cells = [" "] * scale.width
     for piece in ruler.pieces:
@@ -110,8 +113,8 @@ def _marks(ruler: Ruler, scale: Scale, kind: str, gutter: int, width: int) -> It
             first, last = scale.columns_of(piece.start, piece.end)
             cells[first:last] = "^" * (last - first)
     carets = "".join(cells).rstrip()
-    long = f"{kind}: {span(ruler.pages(kind))} {MEANINGS[kind]}"
-    short = f"{kind}: {span(ruler.pages(kind))}"
+    short = f"{kind}: {span(pages)}"
+    long = f"{short} {MEANINGS[kind]}"
     start = len(carets) - len(carets.lstrip())
     for words in (long, short, kind):
         if gutter + len(carets) + 1 + len(words) <= width:
@@ -121,21 +124,27 @@ def _marks(ruler: Ruler, scale: Scale, kind: str, gutter: int, width: int) -> It
             yield Line(" " * gutter + words.rjust(start - 1) + " " + carets[start:], "mark")
             return
     yield Line(" " * gutter + carets, "mark")
-    yield Line((" " * gutter + kind)[:width], "mark")
+    words = next((words for words in (long, short) if gutter + len(words) <= width), kind)
+    yield Line((" " * gutter + words)[:width], "mark")
 
 
 def _addresses(ruler: Ruler, scale: Scale, gutter: int, width: int, glyphs: Glyphs) -> Iterator[Line]:
     """A tick at each cut of this ruler, and the addresses of as many as find room, those where views part first."""
+    if not ruler.pieces:
+        return
     at = dict(zip(scale.edges, scale.columns, strict=True))
     last = min(scale.width, width - gutter - 1)  # the last cut lies behind the last column, if there is room
     columns = [min(at[edge], last) for edge in ruler.edges]
+    labels = place(
+        [(column, address(edge)) for edge, column in zip(ruler.edges, columns, strict=True)], order(ruler), width - gutter
+    )
+    dense = len(set(columns)) > scale.width // DENSE
     ticks = [" "] * (last + 1)
-    for column in columns:
+    for column in (label.column for label in labels) if dense else columns:
         ticks[column] = glyphs.tick
     yield Line(" " * gutter + "".join(ticks).rstrip(), "tick")
-    labels = [(column, address(edge)) for edge, column in zip(ruler.edges, columns, strict=True)]
     rows: list[list[str]] = []
-    for label in place(labels, order(ruler), width - gutter):
+    for label in labels:
         while len(rows) <= label.row:
             rows.append([" "] * (width - gutter))
         rows[label.row][label.start : label.start + len(label.text)] = label.text
@@ -147,10 +156,10 @@ def _addresses(ruler: Ruler, scale: Scale, gutter: int, width: int, glyphs: Glyp
 
 def order(ruler: Ruler) -> list[int]:
     """The numbers of a ruler's cuts, the ones to label first at the front: where views part, the ends, the others."""
-    edges = len(ruler.pieces) + 1
+    edges = len(ruler.edges)
     parted = {i for i, piece in enumerate(ruler.pieces) if piece.parted}
     turns = sorted({i for i in parted if i - 1 not in parted} | {i + 1 for i in parted if i + 1 not in parted})
-    return list(dict.fromkeys((*turns, 0, edges - 1, *range(edges))))
+    return list(dict.fromkeys((*turns, *range(edges)[:1], *range(edges)[-1:], *range(edges))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from hvmodel.document import Branch
 from hvmodel.traces.explain import reading
 from hvmodel.traces.explain.changes import Change
 from hvmodel.traces.explain.plain import only_ascii
-from hvmodel.traces.explain.ruler import Ruler, Scale, scales
+from hvmodel.traces.explain.ruler import Ruler, Scale, fitted
 from hvmodel.traces.explain.ruler_text import ASCII, UNICODE, Line, draw, gutter_of
 from hvmodel.traces.explain.told import Act, Ending, Gap, Story
 
@@ -99,26 +99,26 @@ class Printer:
             self._generality(story)
 
     def _acts(self, story: Story) -> None:
-        found = iter(scales(story.rulers, self._ruler_width() - gutter_of(self._ruler_width())))
+        found = iter(fitted(story.rulers, self._ruler_width() - gutter_of(self._ruler_width())))
         for act in story.acts:
             self.line("")
             if isinstance(act, Gap):
-                self.wrapped(f"Steps {act.first} to {act.last}: {act.text}", 0, INDENT, "dim")
+                self.wrapped(f"{act.title}: {act.text}", 0, INDENT, "dim")
             else:
                 self._act(act, [next(found) for _ in act.rulers])
 
     def _ruler_width(self) -> int:
         return self.width - INDENT
 
-    def _act(self, act: Act, found: list[Scale]) -> None:
-        self.wrapped(act.request, 0, INDENT, "bold" if act.applied else "dim", f"{act.number}.".ljust(INDENT))
+    def _act(self, act: Act, found: list[tuple[Ruler, Scale]]) -> None:
+        self.wrapped(act.request, 0, INDENT, "bold" if act.applied else "dim", f"{act.number}. ".ljust(INDENT))
         for line in act.refusals:
             self.wrapped(f"injected: {line}", INDENT, 2, "yellow")
         self.wrapped(f"answer: {act.answer}", INDENT, 2, "" if act.applied else "dim")
         for branch in self._tree(act.calls, " " * INDENT):
             self._print(branch)
         self._table(act.changes, "changed", "cyan")
-        for ruler, scale in zip(act.rulers, found, strict=True):
+        for ruler, scale in found:
             self._ruler(ruler, scale)
         for text in act.failures:
             self.wrapped(f"!! {text}", INDENT, 3, "bold red")
@@ -189,10 +189,10 @@ class Printer:
         assert story.generality is not None
         self.line("")
         self.line("What of it matters", "bold")
-        for head, lines in (("free", story.generality.free), ("bound", story.generality.bound)):
-            for line in lines:
-                self.labelled(head, line)
-        self.labelled("length", story.generality.shortness)
+        for head, lines in (("Does not", story.generality.free), ("Does", story.generality.bound)):
+            for number, line in enumerate(lines):
+                self.labelled(head if number == 0 else "", line)
+        self.labelled("Length", story.generality.shortness)
 
 
 __all__ = ["Printer", "show"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hvmodel.callers.levels import LEVELS
@@ -80,6 +80,11 @@ class Gap:
     last: int
     text: str
 
+    @property
+    def title(self) -> str:
+        """``Steps 4 to 7``."""
+        return f"Step {self.first}" if self.first == self.last else f"Steps {self.first:,} to {self.last:,}"
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -113,8 +118,8 @@ class Story:
     acts: tuple[Act | Gap, ...]
     notes: tuple[str, ...]
     ending: Ending | None
-    generality: Generality | None
     origin: tuple[tuple[str, str], ...]
+    generality: Generality | None = None
 
     @property
     def rulers(self) -> list[Ruler]:
@@ -122,8 +127,8 @@ class Story:
         return [ruler for act in self.acts if isinstance(act, Act) for ruler in act.rulers]
 
 
-def told(trace: Trace, driver: str, generality: Generality | None = None) -> Story:
-    """Run a trace and tell it. Raises KeyError for an unknown driver."""
+def told(trace: Trace, driver: str) -> Story:
+    """Run a trace and tell it, without what of it matters. Raises KeyError for an unknown driver."""
     world = World(trace.config, driver)
     steps: list[Step] = []
     over = 0
@@ -131,7 +136,7 @@ def told(trace: Trace, driver: str, generality: Generality | None = None) -> Sto
         steps.append(step)
         if world.over and not over and not isinstance(step.operation, Recover):
             over = step.number
-    found = _judged(steps, trace.property, world.judge.judged)
+    found = _judged(steps, trace, world.judge.judged)
     chosen = choose(steps, found)
     acts = tuple(_acts(trace, driver, steps, found, chosen, over))
     prop = PROPERTIES[found.property] if found.property is not None else None
@@ -146,19 +151,26 @@ def told(trace: Trace, driver: str, generality: Generality | None = None) -> Sto
         acts=acts,
         notes=tuple(plain(text) for text in notes(trace, driver, steps)),
         ending=None if prop is None else _ending(trace, steps, found, prop, acts),
-        generality=generality if found.state == FAILS else None,
         origin=tuple(_origin(trace)),
     )
 
 
-def _judged(steps: list[Step], name: str | None, asked: Mapping[str, int]) -> Verdict:
-    """The verdict; where all properties are judged, that on the worst that fails."""
-    found = verdict(steps, name, asked)
-    if name is not None or found.state != FAILS:
+def _judged(steps: list[Step], trace: Trace, asked: Mapping[str, int]) -> Verdict:
+    """The verdict; of several failures of the property the one that the finding speaks of, if it still occurs. Where all properties
+    are judged, the worst that fails."""
+    found = verdict(steps, trace.property, asked)
+    if found.state != FAILS:
         return found
-    names = (found.property, *found.also)
-    worst = min((PROPERTIES[one] for one in names if one in PROPERTIES), key=lambda prop: prop.rank)
-    return verdict(steps, worst.id, asked)
+    if trace.property is None:
+        names = (found.property, *found.also)
+        worst = min((PROPERTIES[one] for one in names if one in PROPERTIES), key=lambda prop: prop.rank)
+        return verdict(steps, worst.id, asked)
+    summary = trace.finding.get("summary")
+    for step in steps:
+        for violation in step.outcome.violations:
+            if violation.property == trace.property and violation.detail == summary:
+                return replace(found, step=step.number, violation=violation)
+    return found
 
 
 def _title(prop: Property | None, found: Verdict, driver: str) -> str:
@@ -254,11 +266,10 @@ def _rulers(before: Views, after: Views, focus: bool) -> list[Ruler]:
     old = {domain.name: (domain.pages, domain.limbo) for domain in before.domains}
     drawn = []
     for domain in after.domains:
-        changed = old.get(domain.name, ({}, ())) != (domain.pages, domain.limbo)
+        pages, limbo = old.get(domain.name, ({}, ()))
+        changed = limbo != domain.limbo or any(runs != pages.get(who, ()) for who, runs in domain.pages.items())
         if changed or (focus and not domain.pages_agree):
-            ruler = ruler_of(domain)
-            if ruler is not None:
-                drawn.append(ruler)
+            drawn.append(ruler_of(domain))
     return sorted(drawn, key=lambda ruler: not ruler.parted)[:MAX_RULERS]
 
 
@@ -277,7 +288,7 @@ def _ending(trace: Trace, steps: list[Step], found: Verdict, prop: Property, act
     return Ending(
         expected=prop.claim,
         source=prop.source,
-        there=act.failures if act is not None else (plain(found.reason) or "that is so",),
+        there=act.failures if act is not None else (plain(found.reason) or "just that",),
         parting=act.parting if act is not None else (),
         severity=f"{prop.severity}: {SEVERITY[prop.severity]}" if fails else "",
         matters=HARM.get(prop.id, "") if fails else "",
