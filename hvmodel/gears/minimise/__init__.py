@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from hvmodel import operations as ops
 from hvmodel.configuration import Configuration
 from hvmodel.gears.minimise.arguments import (
+    brief_faults,
     fewer_done,
     plainer_addresses,
     plainer_faults,
@@ -36,8 +37,8 @@ LIMIT = 1500
 def minimise(
     config: Configuration, operations: Sequence[ops.Operation], driver: str, target: Target, limit: int = LIMIT
 ) -> Minimised | None:
-    """The smallest trace found within about ``limit`` runs, or None if the given one does not fail the target. What comes out within
-    the limit comes out again when it is given; no operation of it can be left out. Raises KeyError for an unknown driver."""
+    """The smallest trace found within about ``limit`` runs, or None if the given one does not fail the target. What comes out
+    within the limit comes out again when it is given; no operation of it can be left out. Raises KeyError for an unknown driver."""
     trials = Trials(driver, target, limit)
     hit = start(trials, config, operations)
     return None if hit is None else result(trials, settle(trials, hit))
@@ -62,7 +63,7 @@ def settle(trials: Trials, best: Hit) -> Hit:
 
 def simpler(trials: Trials, best: Hit) -> Hit:
     """A plainer start and simpler arguments; the number of operations stays, if it does not fall by the way."""
-    for moves in (plainer_devices, plainer_start, plainest, plainer_kinds, plainer_words, shifted):
+    for moves in (brief_faults, plainer_devices, plainer_start, plainest, plainer_kinds, plainer_words, shifted):
         best = descend(trials, best, moves)
     best = smaller_counts(trials, smaller_gaps(trials, best))
     for moves in (plainer_addresses, plainer_faults, renumbered):

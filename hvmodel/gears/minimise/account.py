@@ -71,25 +71,25 @@ def ranked(operations: Sequence[ops.Operation], hit: Hit) -> list[int]:
     for number, function in enumerate(case.config.devices):
         if function.name in hit.violation.subject:
             wanted |= handles(ops.Reset(number), case)
-    for operation in operations:  # who made a domain or owns a group acts for it
-        if operation.kind in ("alloc", "claim", "attach", "replace") and handles(operation, case) & wanted and last.kind != "recover":
+    for operation in operations if last.kind != "recover" else ():  # who made a domain or owns a group acts for it
+        if operation.kind in ("alloc", "claim", "attach", "replace") and handles(operation, case) & wanted:
             wanted |= {handle for handle in handles(operation, case) if handle[0] != "domain" or operation.kind != "alloc"}
     target = span(last)
     scores: list[tuple[float, int]] = []
     for index, operation in enumerate(operations[:-1]):
         if isinstance(operation, ops.Boot) and not operation.faults:
             continue
-        score = 2.0 * bool(operation.faults)
         shared = handles(operation, case) & wanted
-        pages = span(operation)
-        if pages is not None:
-            if shared and target is not None and ("domain", getattr(operation, "domain", 0)) in wanted:
-                apart = max(pages[0] - target[1], target[0] - pages[1])
-                score += 3 if apart < 0 else 2 if apart == 0 else 1.5 if apart < NEAR else 1
-            elif shared:
-                score += 1
-        elif shared:
-            score += 2 if any(kind in ("domain", "group") for kind, _ in shared) else 1
+        pages, refused = span(operation), bool(operation.faults)
+        if pages is None:
+            score = 2.0 * refused + (0 if not shared else 2 if any(kind in ("domain", "group") for kind, _ in shared) else 1)
+        elif target is None:  # a move or an end: what is mapped matters less than where things are
+            score = 0.5 * refused + bool(shared)
+        elif shared and ("domain", getattr(operation, "domain", 0)) in wanted:
+            apart = max(pages[0] - target[1], target[0] - pages[1])
+            score = 2.0 * refused + (3 if apart < 0 else 2 if apart == 0 else 1.5 if apart < NEAR else 1)
+        else:
+            score = 2.0 * refused + bool(shared)
         scores.append((-score, -index))
     return [-index for _, index in sorted(scores)]
 

@@ -121,6 +121,18 @@ def plainer_faults(case: Case) -> Iterator[Case]:
                     yield changed(case, index, replace(operation, faults=faults))
 
 
+def brief_faults(case: Case) -> Iterator[Case]:
+    """All refusals once only, then one after another: a refusal that lasts makes every further trial long."""
+    if any(fault.times != 1 for operation in case.operations for fault in operation.faults):
+        once = (replace(op, faults=tuple(replace(fault, times=1) for fault in op.faults)) for op in case.operations)
+        yield Case(case.config, tuple(once))
+    for index, operation in enumerate(case.operations):
+        for place, fault in enumerate(operation.faults):
+            if fault.times != 1:
+                faults = (*operation.faults[:place], replace(fault, times=1), *operation.faults[place + 1 :])
+                yield changed(case, index, replace(operation, faults=faults))
+
+
 def _plainer(fault: Fault) -> Iterator[Fault]:
     kernel = fault.site in KERNEL_SITES
     if kernel:
@@ -175,6 +187,7 @@ def renumbered(case: Case) -> Iterator[Case]:
 
 
 __all__ = [
+    "brief_faults",
     "changed",
     "fewer_done",
     "plainer_addresses",

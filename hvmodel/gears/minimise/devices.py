@@ -30,8 +30,8 @@ def _renamed(case: Case, groups: dict[int, int], devices: dict[int, int], functi
 
 
 def lowest(case: Case) -> Case:
-    """The case with its devices and groups renamed to the first ones of :data:`DEVICES`, in order of appearance, and no others; as it
-    is if its devices have a peculiarity that those have not."""
+    """The case with its devices and groups renamed to the first ones of :data:`DEVICES`, in order of appearance, and no others;
+    as it is if its devices have a peculiarity that those have not."""
     functions = case.config.devices
     if any(function.alias is not None or function.owned or function.reserved or function.segment for function in functions):
         return case

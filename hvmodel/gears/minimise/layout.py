@@ -1,13 +1,14 @@
 """Plainer address spaces: all ranges of a trace moved and compressed together, so that what lies where in relation to what stays.
 
-The ranges' ends, sorted, are the points of the layout. A layout is changed by changing the distance between two neighbouring points;
-everything beyond moves along.
+The ranges' ends, sorted, are the points of the layout. A layout is changed by changing the distance between two neighbouring
+points; everything beyond moves along.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from hvmodel import operations as ops
@@ -69,7 +70,7 @@ def _at(marks: list[int], gaps: Sequence[int], base: int) -> Callable[[int], int
 
 def gaps_of(marks: list[int]) -> list[int]:
     """The distances between neighbouring points."""
-    return [after - before for before, after in zip(marks, marks[1:], strict=False)]
+    return [after - before for before, after in pairwise(marks)]
 
 
 def plainest(case: Case) -> Iterator[Case]:

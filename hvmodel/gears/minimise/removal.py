@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
 
 from hvmodel import operations as ops
 from hvmodel.configuration import Configuration
-from hvmodel.gears.minimise.account import closed, localised, ranked
+from hvmodel.faults import KERNEL_SITES, Fault
+from hvmodel.gears.minimise.account import closed, handles, localised, ranked, span
 from hvmodel.gears.minimise.devices import lowest
+from hvmodel.gears.minimise.layout import plainest
 from hvmodel.gears.minimise.trial import Case, Hit, Trials
+from hvmodel.gears.minimise.weight import FAILED
 
 SINGLES = 8
 """How many operations are tried as the only one beside the failing one and what it needs."""
 
-GROWTH = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
+TWO_OF = 5
+"""Of how many of the most relevant operations two are tried together."""
+
+GROWTH = (3, 4, 6, 8, 12, 16, 24)
 """How many of the most relevant operations are tried together: short candidates are cheap, so that doubling costs little."""
+
+ALIKE = 10
+"""Operations from which on those that are alike are taken out together before anything else is."""
 
 PAIRS = 8
 """Operations that a trace may have for pairs of them to be taken out."""
 
 Moves = Callable[[Case], Iterator[Case]]
 """What may be tried next, given the best so far."""
-
-CHUNKS = 10
-"""Operations from which on they are taken out in chunks before one by one."""
 
 
 def plain_start(config: Configuration) -> Configuration:
@@ -34,9 +41,11 @@ def plain_start(config: Configuration) -> Configuration:
 
 
 def scenes(hit: Hit, driver: str) -> Iterator[Case]:
-    """Short traces that may fail in the same way: the failing operation with what it cannot do without; one relevant operation more;
-    then ever more of them. Each from the plain start on the lowest devices, then from the start as it is."""
-    config = hit.case.config
+    """Short traces that may fail in the same way: the failing operation with what it cannot do without; one relevant operation
+    more;
+    then ever more of them. Each from the plain start on the lowest devices with the refusals that it met, then from the start as it
+    is with the refusals as they are."""
+    config, given = hit.case.config, hit.case.operations
     operations = localised(hit, driver)
     plain = plain_start(config)
     order = ranked(operations, hit)
@@ -46,15 +55,19 @@ def scenes(hit: Hit, driver: str) -> Iterator[Case]:
         if kept in seen or len(kept) > len(operations):
             continue
         seen.add(kept)
-        yield lowest(Case(plain, kept))
-        if config != plain:
-            yield Case(config, kept)
+        scene = lowest(Case(plain, kept))
+        yield _bare(scene)
+        yield scene
+        if config != plain or given is not operations:
+            yield Case(config, closed(given, chosen))
 
 
 def _choices(order: list[int], length: int) -> Iterator[set[int]]:
     yield set()
     for index in order[:SINGLES]:
         yield {index}
+    for pair in combinations(order[:TWO_OF], 2):
+        yield set(pair)
     for count in GROWTH:
         if count >= length - 1:
             break
@@ -62,18 +75,24 @@ def _choices(order: list[int], length: int) -> Iterator[set[int]]:
     yield set(order)
 
 
+def _bare(case: Case) -> Case:
+    """The case with small ranges and refusals that do not last: it runs in a fraction of the time, and most findings need no
+    more."""
+
+    def bare(fault: Fault) -> Fault:
+        return Fault(fault.site) if fault.site in KERNEL_SITES else Fault(fault.site, 1, FAILED, min(fault.done, 1))
+
+    operations = tuple(
+        replace(operation, faults=tuple(dict.fromkeys(map(bare, operation.faults)))) if operation.faults else operation
+        for operation in case.operations
+    )
+    changed = Case(case.config, operations)
+    return next(plainest(changed), changed)
+
+
 def without(case: Case, *indexes: int) -> Case:
     """The case without some of its operations."""
     return Case(case.config, tuple(op for index, op in enumerate(case.operations) if index not in indexes))
-
-
-def chunks(case: Case, size: int) -> Iterator[Case]:
-    """The case without one chunk of ``size`` operations, the latest first; the last operation stays."""
-    end = len(case.operations) - 1
-    while end > 0:
-        start = max(end - size, 0)
-        yield without(case, *range(start, end))
-        end = start
 
 
 def _needed(case: Case, index: int) -> bool:
@@ -82,13 +101,6 @@ def _needed(case: Case, index: int) -> bool:
     if isinstance(operation, ops.Boot):
         return sum(isinstance(other, ops.Boot | ops.Kexec) for other in case.operations) == 1
     return isinstance(operation, ops.Alloc) and operation.domain == getattr(last, "domain", 0)
-
-
-def singles(case: Case) -> Iterator[Case]:
-    """The case without one operation, the latest first."""
-    for index in range(len(case.operations) - 2, -1, -1):
-        if not _needed(case, index):
-            yield without(case, index)
 
 
 def pairs(case: Case) -> Iterator[Case]:
@@ -133,14 +145,56 @@ def fewer_faults(case: Case) -> Iterator[Case]:
 
 
 def fewer(trials: Trials, best: Hit) -> Hit:
-    """Scenes, then chunks if there are many operations, then single ones, until none of them can go; then refusals."""
+    """Scenes; then chunks, large ones first, down to single operations, until none of them can go; then refusals."""
     best = trials.first(best, scenes(best, trials.driver)) or best
+    if len(best.case.operations) > ALIKE:
+        best = _without_alike(trials, best)
     size = len(best.case.operations) // 2
-    while size > 1 and len(best.case.operations) > CHUNKS:
-        best = trials.first(best, chunks(best.case, size)) or best
+    while size > 1:
+        best = _without_chunks(trials, best, size)
         size = min(size // 2, len(best.case.operations) // 2)
-    for moves in (singles, merged, pairs, fewer_faults):
+    before: Hit | None = None
+    while best is not before and trials.left > 0:
+        before = best
+        best = _without_chunks(trials, best, 1)
+    for moves in (merged, pairs, fewer_faults):
         best = descend(trials, best, moves)
+    return best
+
+
+def _without_alike(trials: Trials, best: Hit) -> Hit:
+    """All that has to do with pages taken out together, then all operations of a kind, then all on one domain, group or VM, those
+    of which there are many first."""
+
+    def attempt(best: Hit, alike: Callable[[ops.Operation], bool]) -> Hit:
+        given = best.case.operations
+        fewer = (*(op for op in given[:-1] if not alike(op)), given[-1])
+        if len(fewer) == len(given) or trials.left <= 0:
+            return best
+        return trials.first(best, (Case(best.case.config, fewer),)) or best
+
+    best = attempt(best, lambda op: span(op) is not None)
+    for kind, _ in Counter(op.kind for op in best.case.operations[:-1] if not isinstance(op, ops.Boot)).most_common():
+        best = attempt(best, lambda op, kind=kind: op.kind == kind)  # type: ignore[misc]
+    count = Counter(handle for op in best.case.operations[:-1] for handle in handles(op, best.case))
+    for handle, _ in count.most_common():
+        if len(best.case.operations) <= ALIKE:
+            break
+        best = attempt(best, lambda op, handle=handle, case=best.case: handle in handles(op, case))  # type: ignore[misc]
+    return best
+
+
+def _without_chunks(trials: Trials, best: Hit, size: int) -> Hit:
+    """One pass from the end to the start: each chunk of ``size`` operations that can go goes (ddmin); the last operation stays."""
+    end = len(best.case.operations) - 1
+    while end > 0 and trials.left > 0:
+        start = max(end - size, 0)
+        if size > 1 or not _needed(best.case, start):
+            hit = trials.first(best, (without(best.case, *range(start, end)),))
+            if hit is not None:
+                best = hit
+                start = min(start, len(best.case.operations) - 1)
+        end = start
     return best
 
 
@@ -154,4 +208,4 @@ def descend(trials: Trials, best: Hit, moves: Moves) -> Hit:
     return best
 
 
-__all__ = ["descend", "fewer", "fewer_faults", "merged", "pairs", "plain_start", "scenes", "singles"]
+__all__ = ["descend", "fewer", "fewer_faults", "merged", "pairs", "plain_start", "scenes"]

@@ -14,7 +14,8 @@ from hvmodel.hypervisor.policies import DEFAULT, QUESTIONS, differences
 from hvmodel.world import World
 
 _FIELDS = (
-    "skip", "no_attdev", "mshv", "unique_id", "left_devices", "left_deposit", "iova_width", "domain_limit", "root_pool", "capabilities",
+    "skip", "no_attdev", "mshv", "unique_id", "left_devices", "left_deposit", "iova_width", "domain_limit", "root_pool",
+    "capabilities",
 )  # fmt: skip
 
 

@@ -29,16 +29,18 @@ FRAME = 0x40000000
 PLAIN = Configuration()
 
 KINDS = (
-    "vm-create boot recover alloc claim map unmap attach detach disown free release probe reset lookup vm-delete replace map-scattered"
-    " driver-map driver-unmap vm-finalise unplug kexec"
-).split()
+    "vm-create", "boot", "recover", "alloc", "claim", "map", "unmap", "attach", "detach", "disown", "free", "release", "probe",
+    "reset", "lookup", "vm-delete", "replace", "map-scattered", "driver-map", "driver-unmap", "vm-finalise", "unplug", "kexec",
+)  # fmt: skip
 KIND_RANK = {kind: KINDS.index(kind) if kind in KINDS else len(KINDS) for kind in ops.KINDS}
 """Kinds of operation, the most ordinary first."""
 
 _SIZES = ("pages", "runs", "run_pages", "stride", "pgcount", "pgsize")
 
 
-def lighter(config: Configuration, operations: Sequence[ops.Operation], than: Configuration, those: Sequence[ops.Operation]) -> bool:
+def lighter(
+    config: Configuration, operations: Sequence[ops.Operation], than: Configuration, those: Sequence[ops.Operation]
+) -> bool:
     """Whether the first trace is strictly simpler than the second."""
     if len(operations) != len(those):
         return len(operations) < len(those)
