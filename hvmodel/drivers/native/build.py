@@ -211,7 +211,7 @@ class _Maker:
     def _runtime(self, old: bool) -> None:
         options = [*self._options(old), "-DHVM_KERNEL_TREE=1"] if self.tree else self._options(old)
         for name in RUNTIME:
-            self._ours([*options, "-c", str(HERE / "runtime" / f"{name}.c"), "-o", str(self.work / f"{name}.o")])
+            self._ours([*options, "-O2", "-c", str(HERE / "runtime" / f"{name}.c"), "-o", str(self.work / f"{name}.o")])
         if not self.tree:
             return
         for name, data in self.tree.items():
@@ -221,7 +221,7 @@ class _Maker:
         for source in TREE_SOURCES:
             target = self.work / f"kernel-{Path(source).stem}.o"
             include = ["-I", "kernel/include", "-I", str(INCLUDE), "-I", str(INCLUDE / "kernel-tree")]
-            self._ours([*PLAIN, "-w", *include, "-c", f"kernel/{source}", "-o", str(target)])
+            self._ours([*PLAIN, "-O2", "-w", *include, "-c", f"kernel/{source}", "-o", str(target)])
 
     def _ours(self, arguments: list[str]) -> None:
         done = self.compiler.run(arguments, self.work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import struct
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,9 @@ _CHANGE = struct.Struct("<QQQ")
 _HEX = re.compile(r"@([0-9a-f]+)")
 
 _CRASHES = {
-    1: ("out-of-bounds", "an access to an address that is nothing"),
+    1: ("out-of-bounds", "an address that is nothing of the driver's is accessed"),
     2: ("null-write", "a NULL pointer is followed"),
-    3: ("out-of-bounds", "an access to an address that is nothing"),
+    3: ("out-of-bounds", "an address that is nothing is accessed"),
     4: ("bug", "an arithmetic error, such as a division by zero"),
     5: ("bug", "BUG"),
     6: ("endless", "the call goes round and round"),
@@ -91,6 +92,7 @@ class NativeDriver(Driver):
     def __init__(self, kernel: Kernel, build: Build, traits: Traits, image: Image) -> None:
         super().__init__(kernel)
         self.build, self.traits, self.image = build, traits, image
+        self.ref = weakref.ref(self)
         self.saved: bytes | None = None
         self.raised: BaseException | None = None
         self._domains: dict[int, IommuDomain] = {}
@@ -98,6 +100,8 @@ class NativeDriver(Driver):
         self._trees: dict[int, NativeTree] = {}
         self._devices: dict[Device, int] = {}
         self._by_number: list[Device] = []
+        self._said: dict[tuple[str, int], tuple[str, str]] = {}
+        self.paddr_at = (traits.paddr_at or 0) & 0xFFFFFFFFFFFFFFFF
         image.begin(self)
         self.slab = NativeSlab(self)
         kernel.slab = self.slab
@@ -108,45 +112,45 @@ class NativeDriver(Driver):
     def here(self) -> Image:
         """The image with this driver's world in it."""
         image = self.image
-        if image.owner is not self:
+        if image.owner_ref is not self.ref:
             image.enter(self)
         return image
 
     def _call(self, op: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0, f: int = 0) -> int:
-        image, kernel = self.here(), self.kernel
-        faults = kernel.faults
-        context = _GFP[kernel.gfp_allowed] | self.slab.owner_number() << 8 | kernel.cpu.tgid << 32
-        if kernel.cpu.atomic_caller:
+        image, kernel = self.image, self.kernel
+        if image.owner_ref is not self.ref:
+            image.enter(self)
+        faults, cpu = kernel.faults, kernel.cpu
+        context = _GFP[kernel.gfp_allowed] | cpu.tgid << 32
+        if self.slab.owner is not None:
+            context |= self.slab.owner_number() << 8
+        if cpu.atomic_caller:
             context |= C_ATOMIC
         if kernel.probe_lock_held:
             context |= C_PROBE
         if faults.pending:
             context |= C_FAULTS
         value = image.call(op, context, a, b, c, d, e, f)
-        shared = image.shared
-        allocs = shared[at.ALLOCS]
-        if allocs:
-            faults.reached[KZALLOC] = faults.reached.get(KZALLOC, 0) + allocs
-        if shared[at.OUTCOME] or shared[at.IRQS_OFF] or shared[at.LOCKS]:
-            self._ended_badly(image)
+        ended: int = image.shared[at.ENDED]
+        if ended:
+            if ended >> 32:
+                faults.reached[KZALLOC] = faults.reached.get(KZALLOC, 0) + (ended >> 32)
+            if ended & 0xFFFFFFFF:
+                self._ended_badly(image, ended)
         return value
 
-    def _ended_badly(self, image: Image) -> None:
+    def _ended_badly(self, image: Image, ended: int) -> None:
         kernel, shared = self.kernel, image.shared
-        kernel.cpu.irqs_off = bool(shared[at.IRQS_OFF])
-        kernel.cpu.locks = [SpinLock("a lock") for _ in range(shared[at.LOCKS])]
+        kernel.cpu.irqs_off = bool(ended >> 8 & 1)
+        kernel.cpu.locks = [SpinLock("a lock") for _ in range(ended >> 16 & 0xFFFF)]
         image.library.hvm_balance()
-        outcome = shared[at.OUTCOME]
+        outcome = ended & 0xFF
         if outcome == 1:
             raised, self.raised = self.raised, None
             assert raised is not None
             raise raised
         if outcome == 2:
             rule, words = _CRASHES[shared[at.CRASH_KIND]]
-            address = shared[at.CRASH_ADDRESS]
-            if shared[at.CRASH_KIND] in (1, 3):
-                words = f"{'write' if address >> 63 else 'access'} at {address & ~(1 << 63):#x}, which is nothing of the driver's"
-                words = "an address that is nothing of the driver's is accessed"
             kernel.report(rule, self._placed(words, shared[at.CRASH_WHERE]))
             kernel.cpu.irqs_off, kernel.cpu.locks = False, []
             raise Oops(words)
@@ -157,15 +161,6 @@ class NativeDriver(Driver):
         return f"{text} in {place}" if place else text
 
     # --- out of the image -------------------------------------------------------------------------------------------------
-
-    def door(self, control: int, round_: int, where: int) -> int:
-        """A hypercall from C: the same door as for every driver."""
-        kernel, image = self.kernel, self.image
-        kernel.rep_round = round_
-        kernel.where = image.where(where)
-        status = kernel.door(control, image.input, image.output)
-        kernel.rep_round = 0
-        return status
 
     def service(self, service: int, a: int, b: int, where: int, text: str) -> int:
         """A service that C asks for; ``enum hvm_service``."""
@@ -180,8 +175,11 @@ class NativeDriver(Driver):
                 level = _LEVELS[a]
                 kernel.log.append((level, kernel.log.pop()[1]))
         elif service == REPORT:
-            rule, _, detail = text.partition("|")
-            kernel.report(rule, self._placed(detail, where))
+            report = self._said.get((text, where))
+            if report is None:
+                rule, _, detail = text.partition("|")
+                report = self._said[text, where] = (rule, self._placed(detail, where))
+            kernel.report(*report)
         elif service == ASK_ALLOC:
             fault = kernel.faults.arrive(KZALLOC)
             if fault is not None:
@@ -203,11 +201,11 @@ class NativeDriver(Driver):
         return 0
 
     def _deposit(self, partition: int, pages: int, where: int) -> int:
-        kernel, shared = self.kernel, self.image.shared
+        kernel, ended = self.kernel, self.image.shared[at.ENDED]
         cpu = kernel.cpu
         kernel.where = self.image.where(where)
-        cpu.irqs_off = bool(shared[at.IRQS_OFF])
-        cpu.locks = [SpinLock("a lock") for _ in range(shared[at.LOCKS])]
+        cpu.irqs_off = bool(ended >> 8 & 1)
+        cpu.locks = [SpinLock("a lock") for _ in range(ended >> 16 & 0xFFFF)]
         ret = kernel.hv_call_deposit_pages(partition, pages)
         cpu.irqs_off, cpu.locks = False, []
         return ret
@@ -215,7 +213,7 @@ class NativeDriver(Driver):
     def _register(self) -> int:
         """``iommu_device_register``: the core probes the bus within it."""
         kernel, image = self.kernel, self.image
-        allocs, image.shared[at.ALLOCS] = image.shared[at.ALLOCS], 0
+        allocs = image.shared[at.ENDED] >> 32
         if allocs:
             kernel.faults.reached[KZALLOC] = kernel.faults.reached.get(KZALLOC, 0) + allocs
         return kernel.iommu_device_register(self._offered())
@@ -253,7 +251,7 @@ class NativeDriver(Driver):
         """Python's name for a ``struct iommu_domain``; what the core reads of it is read again."""
         domain = self._domains.get(address)
         if domain is None:
-            domain = self._domains[address] = IommuDomain(NativeObject.at(self, address - self.traits.domain_at, self.traits.domain))
+            domain = self._domains[address] = IommuDomain(NativeObject.at(address - self.traits.domain_at, self.traits.domain))
             self._addresses[domain] = address
         rows = self.image.rows
         self.image.library.hvm_domain(address, rows)
@@ -407,7 +405,7 @@ class NativeDriver(Driver):
 
     def node_paddr(self, node: Any) -> int:
         assert isinstance(node, Node)
-        return self.here().read(node.address + (self.traits.paddr_at or 0), 8)
+        return node.paddr
 
     def pointer_domain(self, device: Device) -> IommuDomain | None:
         address = self._devices.get(device)

@@ -27,7 +27,7 @@ _DOOR = ctypes.PYFUNCTYPE(_U64, _U64, _U64, _U64, _U64)
 _SERVICE = ctypes.PYFUNCTYPE(_U64, _U64, _U64, _U64, _U64, ctypes.c_char_p)
 
 # places of struct hvm_shared
-OUTCOME, IRQS_OFF, LOCKS, ALLOCS, MAPPED, CHANGES, UNWIND, CRASH_KIND, CRASH_ADDRESS, CRASH_WHERE, BUDGET = range(11)
+ENDED, MAPPED, CHANGES, UNWIND, CRASH_KIND, CRASH_ADDRESS, CRASH_WHERE, BUDGET = range(8)
 
 _HINTS = iter(range(0x6000_0000_0000, 0x7000_0000_0000, 1 << 33))
 """Where images reserve memory: the same places in each process, so that addresses repeat."""
@@ -51,7 +51,7 @@ class Image:
         self.input = bytearray(PAGE_SIZE)
         self.output = bytearray(PAGE_SIZE)
         self._buffers = [(ctypes.c_char * PAGE_SIZE).from_buffer(page) for page in (self.input, self.output)]
-        self._owner: weakref.ref[NativeDriver] | None = None
+        self.owner_ref: weakref.ref[NativeDriver] | None = None
         self._door = _DOOR(self._on_door)
         self._service = _SERVICE(self._on_service)
         self._prototypes()
@@ -61,7 +61,7 @@ class Image:
         self.base: int = self.library.hvm_load(next(_HINTS), low, size, door, service, *map(ctypes.addressof, self._buffers))
         if not self.base:
             raise NativeError(f"{build.source}: no memory for its image")
-        self.shared: Any = (_U64 * 11).from_address(self.library.hvm_shared())
+        self.shared: Any = (_U64 * 8).from_address(self.library.hvm_shared())
         self.log_address = self.place(3)
         self.rows: Any = (_U64 * (3 * _ROOM))()
         self._places: dict[int, str] = {}
@@ -86,12 +86,13 @@ class Image:
             ("hvm_offers", u64, [ctypes.c_void_p]),
             ("hvm_domain", None, [u64, ctypes.c_void_p]),
             ("hvm_has_ops", u64, []),
-            ("hvm_tree_list", u64, [u64, u64, u64, u64, u64, ctypes.c_void_p]),
+            ("hvm_tree_list", u64, [u64, u64, u64, u64, u64, u64, ctypes.c_void_p]),
             ("hvm_tree_all", u64, [u64, u64, ctypes.c_void_p]),
         ):
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
         self.call: Callable[..., int] = library.hvm_call
+        self.list_tree: Callable[..., int] = library.hvm_tree_list
         self.read: Callable[[int, int], int] = library.hvm_read
         self.place: Callable[[int], int] = library.hvm_place
 
@@ -100,7 +101,7 @@ class Image:
     @property
     def owner(self) -> NativeDriver | None:
         """The driver whose world is in the image, if it is still alive."""
-        return self._owner() if self._owner is not None else None
+        return self.owner_ref() if self.owner_ref is not None else None
 
     def _put_away(self) -> None:
         owner = self.owner
@@ -111,7 +112,7 @@ class Image:
     def begin(self, driver: NativeDriver) -> None:
         """A new world: the image as it was loaded."""
         self._put_away()
-        self._owner = weakref.ref(driver)
+        self.owner_ref = driver.ref
         driver.saved = None
         kernel = driver.kernel
         self.library.hvm_reset(kernel.l1vh, kernel.hyperv, kernel.device_domains, kernel.mshv, kernel.hv_current_partition_id)
@@ -119,14 +120,14 @@ class Image:
     def enter(self, driver: NativeDriver) -> None:
         """Put a driver's world back into the image."""
         self._put_away()
-        self._owner = weakref.ref(driver)
+        self.owner_ref = driver.ref
         assert driver.saved is not None
         self.restore(driver.saved)
         driver.saved = None
 
     def forget(self) -> None:
         """Nobody's world is in the image any more."""
-        self._owner = None
+        self.owner_ref = None
 
     def save(self) -> bytes:
         """The state below the driver, as bytes: equal states are equal bytes."""
@@ -141,12 +142,16 @@ class Image:
     # --- callbacks --------------------------------------------------------------------------------------------------------
 
     def _on_door(self, control: int, round_: int, has_output: int, where: int) -> int:
-        driver = self.owner
-        assert driver is not None
+        driver = self.owner_ref()  # type: ignore[misc]
         try:
-            return driver.door(control, round_, where)
+            kernel = driver.kernel  # type: ignore[union-attr]
+            kernel.rep_round = round_
+            kernel.where = self._places.get(where) or self.where(where)
+            status = kernel.door(control, self.input, self.output)
+            kernel.rep_round = 0
+            return status
         except BaseException as error:  # it must not go through C: the call is unwound, then it goes on
-            driver.raised = error
+            driver.raised = error  # type: ignore[union-attr]
             self.shared[UNWIND] = 1
             return 0
 

@@ -20,11 +20,12 @@ class NativeObject(SlabObject):
     address: int
 
     @staticmethod
-    def at(driver: NativeDriver, address: int, name: str) -> NativeObject:
-        """The object at an address; its class is called like its structure."""
-        cls = _CLASSES.get(name)
+    def at(address: int, structure: str) -> NativeObject:
+        """The object at an address. Its class is called like its structure, ``HvDomain`` for ``hv_domain``: as in the Python drivers."""
+        cls = _CLASSES.get(structure)
         if cls is None:
-            cls = _CLASSES[name] = type(name, (NativeObject,), {"__slots__": ()})
+            name = "".join(part.capitalize() for part in structure.split("_"))
+            cls = _CLASSES[structure] = type(name, (NativeObject,), {"__slots__": ()})
         found = cls()
         found.address = address
         return found
@@ -89,5 +90,5 @@ class NativeSlab(Slab):
         found: dict[SlabObject, Any] = {}
         for at in range(0, 3 * room, 3):
             name = names.get(rows[at + 1], "object")
-            found[NativeObject.at(self._driver, rows[at], name)] = self._owners[rows[at + 2]] if rows[at + 2] < len(self._owners) else None
+            found[NativeObject.at(rows[at], name)] = self._owners[rows[at + 2]] if rows[at + 2] < len(self._owners) else None
         return found

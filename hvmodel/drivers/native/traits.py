@@ -8,6 +8,7 @@ are attached is the count, and so on. Nothing goes by name. What is not found is
 from __future__ import annotations
 
 import ctypes
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,30 +92,35 @@ class _TrialKernel:
     """What :meth:`Image.begin` asks of a kernel."""
 
     l1vh, hyperv, device_domains, mshv, hv_current_partition_id = False, True, True, False, 1
+    rep_round, where = 0, ""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.created: list[int] = []
+
+    def door(self, control: int, page: bytearray, output: bytearray) -> int:
+        """Every hypercall succeeds."""
+        code = control & 0xFFFF
+        if code == abi.HVCALL_CREATE_DEVICE_DOMAIN:
+            self.created.append(int.from_bytes(page[20:24], "little"))
+        elif code == abi.HVCALL_GET_IOMMU_CAPABILITIES:
+            abi.IOMMU_CAPABILITIES_OUTPUT.pack_into(output, 0, 24, 0, 48, 0, 0, 0x1000)
+        return (control >> 32 & 0xFFF) << 32 if code in abi.REP_CALLS else 0
 
 
 class _Trial:
     """A driver's place in the image for one short run, with a hypervisor that grants everything."""
 
-    kernel = _TrialKernel()
     saved: bytes | None = None
     raised: BaseException | None = None
 
     def __init__(self, image: Image, traits: Traits) -> None:
+        self.ref = weakref.ref(self)
         self.image, self.traits = image, traits
-        self.created: list[int] = []
+        self.kernel = _TrialKernel(image)
 
     def take_changes(self) -> None:
         """Nobody looks at trees here."""
-
-    def door(self, control: int, _round: int, _where: int) -> int:
-        """Every hypercall succeeds."""
-        code = control & 0xFFFF
-        if code == abi.HVCALL_CREATE_DEVICE_DOMAIN:
-            self.created.append(int.from_bytes(self.image.input[20:24], "little"))
-        elif code == abi.HVCALL_GET_IOMMU_CAPABILITIES:
-            abi.IOMMU_CAPABILITIES_OUTPUT.pack_into(self.image.output, 0, 24, 0, 48, 0, 0, 0x1000)
-        return (control >> 32 & 0xFFF) << 32 if code in abi.REP_CALLS else 0
 
     def service(self, _service: int, _a: int, _b: int, _where: int, _text: str) -> int:
         """Every service succeeds."""
@@ -123,7 +129,7 @@ class _Trial:
     def _call(self, op: int, *arguments: int, context: int = C_PROBE) -> int:
         padded = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
         value = self.image.call(op, context | 1 << 32, *padded)
-        if self.image.shared[at.OUTCOME]:
+        if self.image.shared[at.ENDED] & 0xFF:
             raise _Broken
         return value
 
@@ -162,8 +168,8 @@ class _Trial:
                 return
             domains.append(domain)
             counters.append({v.address: image.read(image.base + v.address, v.size) for v in variables})
-        if len(self.created) >= 2:
-            ids = self.created[-2:]
+        if len(self.kernel.created) >= 2:
+            ids = self.kernel.created[-2:]
             traits.ident = self._member(domains, ids)
             for variable in variables:
                 ahead = [seen[variable.address] - ident for seen, ident in zip(counters, ids, strict=True)]
@@ -191,7 +197,7 @@ class _Trial:
             return
         self._call(MAP, domain, 0x5000, 0x7654_3000, 0x1000, 1, 3 | 1 << 16, context=0)
         root = domain - traits.domain_at + traits.tree_at
-        if not image.library.hvm_tree_list(root, 0x5000, 0x5FFF, 0, 1, image.rows):
+        if not image.library.hvm_tree_list(root, 0x5000, 0x5FFF, 0, 0, 1, image.rows):
             return
         node = image.rows[2] - traits.node_at
         for member in image.dwarf.structures[traits.node]:

@@ -10,16 +10,17 @@ if TYPE_CHECKING:
     from hvmodel.drivers.native.driver import NativeDriver
 
 _ROWS = 256
-_BUFFER = (ctypes.c_uint64 * (3 * _ROWS))()
+_BUFFER = (ctypes.c_uint64 * (4 * _ROWS))()
 
 
 class Node:
-    """A node: ``[start, last]`` in bytes, and where it is in C. ``ahead`` are those that a search went on to find."""
+    """A node: ``[start, last]`` and the physical address that its mapping has at the start, in bytes, and where it is in C. ``ahead`` are
+    those that a search went on to find."""
 
-    __slots__ = ("address", "ahead", "last", "start")
+    __slots__ = ("address", "ahead", "last", "paddr", "start")
 
-    def __init__(self, start: int, last: int, address: int) -> None:
-        self.start, self.last, self.address = start, last, address
+    def __init__(self, start: int, last: int, address: int, paddr: int) -> None:
+        self.start, self.last, self.address, self.paddr = start, last, address, paddr
         self.ahead: tuple[int, int, Node | None] | None = None
 
 
@@ -35,11 +36,12 @@ class NativeTree:
 
     def _search(self, start: int, last: int, after: int) -> Node | None:
         """The first node that meets ``[start, last]`` behind ``after``; the next ones are remembered in it, one in the other."""
-        count: int = self._driver.here().library.hvm_tree_list(self._root, start, last, after, _ROWS, _BUFFER)
-        rows = _BUFFER[: 3 * count]
+        driver = self._driver
+        count: int = driver.here().list_tree(self._root, start, last, after, driver.paddr_at, _ROWS, _BUFFER)
+        rows = _BUFFER[: 4 * count]
         found: Node | None = None
-        for index in range(3 * count - 3, -1, -3):
-            node = Node(rows[index], rows[index + 1], rows[index + 2])
+        for index in range(4 * count - 4, -1, -4):
+            node = Node(*rows[index : index + 4])
             if found is not None or count < _ROWS:
                 node.ahead = (start, last, found)
             found = node
@@ -60,9 +62,10 @@ class NativeTree:
         """All nodes in order, also those that no search finds."""
         room = 1 << 17
         rows = (ctypes.c_uint64 * (3 * room))()
-        count: int = self._driver.here().library.hvm_tree_all(self._root, room, rows)
+        image = self._driver.here()
+        count: int = image.library.hvm_tree_all(self._root, room, rows)
         for at in range(0, 3 * count, 3):
-            yield Node(rows[at], rows[at + 1], rows[at + 2])
+            yield Node(rows[at], rows[at + 1], rows[at + 2], image.read(rows[at + 2] + self._driver.paddr_at & 0xFFFFFFFFFFFFFFFF, 8))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -265,6 +265,11 @@ u64 hvm_add_device(u64 segment, u64 bus, u64 devfn, u64 requester, u64 requester
 
 /* --- callbacks ------------------------------------------------------------------------------------------------------------- */
 
+static u64 hvm_ended(int outcome)
+{
+	return (u64)outcome | (u64)hvm->irqs_off << 8 | (u64)(hvm->nlocks & 0xffff) << 16 | hvm_image->allocs << 32;
+}
+
 u64 hvm_ask(enum hvm_service service, u64 a, u64 b, u64 where, const char *text)
 {
 	struct hvm_image *image = hvm_image;
@@ -275,14 +280,15 @@ u64 hvm_ask(enum hvm_service service, u64 a, u64 b, u64 where, const char *text)
 
 	if (!entry)
 		return 0;
-	image->shared.irqs_off = hvm->irqs_off;
-	image->shared.locks = hvm->nlocks;
+	image->shared.ended = hvm_ended(HVM_OK);
 	image->entry = NULL;
 	answer = image->service(service, a, b, where, text);
 	image->entry = entry;
 	image->stack = stack;
 	hvm->context = context;
 	hvm->owner = owner;
+	if (service == HVM_S_REGISTER) /* Python has counted them */
+		image->allocs = 0;
 	if (image->shared.unwind)
 		siglongjmp(*entry, HVM_UNWOUND);
 	return answer;
@@ -444,10 +450,12 @@ u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 	hvm->context = call & 0xff;
 	hvm->owner = call >> 8 & 0xffffff;
 	hvm->task.tgid = hvm->task.pid = (pid_t)(call >> 32);
-	shared->allocs = 0;
+	image->allocs = 0;
 	shared->mapped = 0;
 	shared->unwind = 0;
 	image->edges = 0;
+	image->nsaid = 0;
+	image->overran = 0;
 	outcome = sigsetjmp(entry, 0);
 	if (outcome == HVM_OK) {
 		image->entry = &entry;
@@ -458,9 +466,7 @@ u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 	image->stack = stack;
 	image->edges = edges;
 	hvm->context = 0;
-	shared->outcome = outcome;
-	shared->irqs_off = hvm->irqs_off;
-	shared->locks = hvm->nlocks;
+	shared->ended = hvm_ended(outcome);
 	return value;
 }
 

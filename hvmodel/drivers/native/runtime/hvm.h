@@ -38,11 +38,12 @@ typedef u64 (*hvm_service_t)(u64 service, u64 a, u64 b, u64 where, const char *t
 
 /* What Python writes before a call and reads after it; an array of u64 to it, in this order. */
 struct hvm_shared {
-	u64 outcome, irqs_off, locks, allocs, mapped; /* after a call; `allocs` counts allocations that nobody was asked about */
-	u64 changes;				      /* of trees since they were last taken */
-	u64 unwind;				      /* set by a callback that wants the call to end */
+	u64 ended;   /* how a call ended: enum hvm_outcome, irqs off << 8, locks held << 16, allocations that nobody was asked about << 32 */
+	u64 mapped;
+	u64 changes; /* of trees since they were last taken */
+	u64 unwind;  /* set by a callback that wants the call to end */
 	u64 crash_kind, crash_address, crash_where;
-	u64 budget;				      /* edges that one call may take */
+	u64 budget;  /* edges that one call may take */
 };
 
 struct hvm { /* the state: saved, restored, zeroed */
@@ -78,7 +79,10 @@ struct hvm_image { /* what does not change with the world */
 	struct hvm_shared shared;
 	sigjmp_buf *entry; /* of the innermost running call, NULL outside of the driver */
 	char *stack;	   /* where that was entered */
-	u64 edges;
+	u64 edges, allocs;
+	u64 said[64]; /* what this call has reported */
+	u32 nsaid;
+	u64 overran; /* where this call last wrote beyond the page */
 	void *python_input, *python_output;
 	u64 (*log)[3]; /* changes of trees that Python has not taken yet: root, start, last */
 	struct sigaction before[64];

@@ -92,9 +92,19 @@ void hvm_bug(void)
 	hvm_crash(HVM_BUG, 0, HVM_HERE);
 }
 
+/* Once for each place and rule in a call: a loop that breaks a rule breaks it again and again. */
 void hvm_report(u64 where, const char *rule, const char *format, ...)
 {
+	struct hvm_image *image = hvm_image;
+	u64 key = where * 31 + (u64)rule;
 	char whole[1200];
+	u32 i;
+
+	for (i = 0; i < image->nsaid; i++)
+		if (image->said[i] == key)
+			return;
+	if (image->nsaid < sizeof(image->said) / sizeof(image->said[0]))
+		image->said[image->nsaid++] = key;
 
 	hvm_text(text, format);
 	snprintf(whole, sizeof(whole), "%s|%s", rule, text);

@@ -212,8 +212,9 @@ struct interval_tree_node *hvm_tree_iter_next(struct interval_tree_node *node, u
 	return tree_iter_next(node, start, last);
 }
 
-/* For the view: nodes from the one that `after` names (0: the first) that meet [start, last], as (start, last, address), at most `room`. */
-u64 hvm_tree_list(struct rb_root_cached *root, u64 start, u64 last, struct interval_tree_node *after, u64 room, u64 (*out)[3])
+/* For the view: nodes from the one that `after` names (0: the first) that meet [start, last], as (start, last, address, the number at `more`
+ * from there), at most `room`. */
+u64 hvm_tree_list(struct rb_root_cached *root, u64 start, u64 last, struct interval_tree_node *after, u64 more, u64 room, u64 (*out)[4])
 {
 	struct interval_tree_node *node = after ? tree_iter_next(after, start, last) : tree_iter_first(root, start, last);
 	u64 count = 0;
@@ -222,6 +223,7 @@ u64 hvm_tree_list(struct rb_root_cached *root, u64 start, u64 last, struct inter
 		out[count][0] = node->start;
 		out[count][1] = node->last;
 		out[count][2] = (u64)node;
+		out[count][3] = *(u64 *)((char *)node + (s64)more);
 	}
 	return count;
 }
