@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def write(text: str, out: Path | None) -> int:
         part.write_bytes(data)
         part.replace(out)
     except (OSError, ValueError) as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, ValueError):
+            part.unlink(missing_ok=True)
         return usage(f"cannot write to {out}: {getattr(error, 'strerror', None) or error}")
     return 0

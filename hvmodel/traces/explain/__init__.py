@@ -24,8 +24,8 @@ LONGEST = 40
 
 
 def story(trace: Trace, driver: str, generalise: bool = True) -> Story:
-    """The told story; with ``generalise`` also what of a failing trace matters, unless it is too long to ask. Raises KeyError for an
-    unknown driver."""
+    """The told story; with ``generalise`` also what of a failing trace matters, if it is not too long to ask. Raises KeyError for
+    an unknown driver."""
     one = told(trace, driver)
     ask = generalise and one.status == FAILING and len(trace.operations) <= LONGEST
     return replace(one, generality=_general(trace, driver)) if ask else one

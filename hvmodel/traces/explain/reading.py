@@ -29,9 +29,9 @@ def lines(story: Story) -> Iterator[str]:
             "Addresses below are where something begins or ends."
         )
     if any(state & LIMBO for ruler in rulers for piece in ruler.pieces for state in piece.states):
-        yield "Pages that the caller asked to unmap without being told that they are gone may be mapped or not: both are right."
+        yield "Lightly shaded (or ?): the caller asked to unmap these pages and was not told that they are gone; both is right."
     if any(ruler.merged for ruler in rulers):
-        yield "Where there are too many ranges, one column stands for several, and is drawn as such if they differ."
+        yield "Where there are too many ranges a column stands for several; shaded (or %) is one in which not all pages are alike."
     for kind in MEANINGS:
         if any(kind == name for ruler in rulers for name, _ in ruler.parted):
             yield f"{kind}: {MEANINGS[kind]}."

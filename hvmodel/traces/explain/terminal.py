@@ -62,7 +62,7 @@ class Printer:
         shown = only_ascii(text) if self.ascii else text
         return textwrap.wrap(
             shown,
-            max(self.width, len(later) + 20),
+            max(self.width, len(later) + 14),
             initial_indent=first,
             subsequent_indent=later,
             break_on_hyphens=False,
@@ -82,9 +82,8 @@ class Printer:
 
     def story(self, story: Story) -> None:
         """All of it."""
-        self.line(story.title, _MOODS[story.mood])
+        self.wrapped(story.title, 0, 2, _MOODS[story.mood])
         self.wrapped(story.headline, 2)
-        self.line("")
         self.line("")
         self.labelled("Begins with", "; ".join(story.beginning) + ".")
         self.line("To read it", "bold")
@@ -171,7 +170,7 @@ class Printer:
     def _ending(self, ending: Ending, story: Story) -> None:
         self.line("")
         title = story.title + (f" [{story.severity}]" if story.severity else "")
-        self.line(title, _MOODS[story.mood])
+        self.wrapped(title, 0, 2, _MOODS[story.mood])
         self.labelled("Expected", ending.expected)
         self.labelled("There is", "; ".join(ending.there), "bold" if story.mood == "bad" else "")
         self._table(ending.parting, "where the views part", "")
