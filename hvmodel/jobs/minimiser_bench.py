@@ -226,7 +226,7 @@ def run(traces: int, seed: int, jobs: int, pattern: Sequence[str] | None, consol
     for driver, (count, short, files, names, length) in sorted(came.by_variant.items()):
         table.add_row(driver, str(count), str(short), f"{length:g}", str(names), str(files))
     console.print(table)
-    files = [entry[2] for entry in came.by_variant.values()]
+    each = [entry[2] for entry in came.by_variant.values()]
     before, worlds = median(item.before for item in samples), median(item.runs for item in samples)
     ms = [f"{1000 * seconds:.1f} ms" for seconds in (came.median, came.p99, came.most)]
     share = 100 * came.shortest / came.samples
@@ -235,7 +235,7 @@ def run(traces: int, seed: int, jobs: int, pattern: Sequence[str] | None, consol
         f"processor time: median {ms[0]}, 99 in 100 under {ms[1]}, most {ms[2]}; median {worlds:g} worlds",
         f"operations: median {came.length:g}; as short as the shortest known: {came.shortest:,} ({share:.1f} %)",
         f"same property: {came.same_property:,}; minimised again the same: {came.stable:,}",
-        f"files: {len({item.file for item in samples}):,} in all; by variant median {median(files):g}, most {max(files)}",
+        f"files: {len({item.file for item in samples}):,} in all; by variant median {median(each):g}, most {max(each)}",
         "all targets are met" if came.met else "NOT all targets are met",
     ):
         console.print(line, soft_wrap=True)

@@ -26,6 +26,7 @@ from hvmodel.gears.minimise.arguments import (
 )
 from hvmodel.gears.minimise.devices import plainer_devices
 from hvmodel.gears.minimise.layout import plainest, shifted, smaller_gaps
+from hvmodel.gears.minimise.order import reordered
 from hvmodel.gears.minimise.removal import descend, fewer
 from hvmodel.gears.minimise.start import fresh_start, plainer_start
 from hvmodel.gears.minimise.trial import Case, Hit, Minimised, Target, Trials
@@ -66,7 +67,7 @@ def simpler(trials: Trials, best: Hit) -> Hit:
     for moves in (brief_faults, plainer_devices, plainer_start, plainest, plainer_kinds, plainer_words, shifted):
         best = descend(trials, best, moves)
     best = smaller_counts(trials, smaller_gaps(trials, best))
-    for moves in (plainer_addresses, plainer_faults, renumbered):
+    for moves in (plainer_addresses, plainer_faults, reordered, renumbered):
         best = descend(trials, best, moves)
     return fewer_done(trials, best)
 

@@ -65,7 +65,8 @@ def plainer_addresses(case: Case) -> Iterator[Case]:
             for value in (FIRST, SECOND, 0, iova & ~0xFFF, iova % FIRST + FIRST):
                 yield changed(case, index, _with(operation, iova=value))
         if paddr is not None and iova is not None:
-            for value in (FRAME, FRAME + 0x1000, FRAME + iova % FIRST, FRAME + paddr % FIRST):
+            low, top = iova % FIRST, 1 << max(paddr.bit_length() - 1, 0)
+            for value in (FRAME, FRAME + 0x1000, FRAME + low, FRAME + paddr % FIRST, top, top + 0x1000, top + low, top + paddr % FIRST):
                 yield changed(case, index, _with(operation, paddr=value))
 
 

@@ -67,7 +67,7 @@ def plainer_devices(case: Case) -> Iterator[Case]:
     for index, operation in enumerate(case.operations):
         for name in ("device", "group"):
             for value in range(getattr(operation, name, 0)):
-                changed = replace(operation, **{name: value})
+                changed = replace(operation, **{name: value})  # type: ignore[arg-type]
                 yield Case(case.config, (*case.operations[:index], changed, *case.operations[index + 1 :]))
 
 

@@ -139,29 +139,29 @@ def smaller_number(trials: Trials, best: Hit, value: int, least: int, make: Call
 
 
 def smaller_gaps(trials: Trials, best: Hit) -> Hit:
-    """Each distance between two points as small as it gets, the ranges' sizes before the holes."""
+    """Each distance between two points as small as it gets, with what is beyond moving along; and in a layout whose place matters once
+    more with what is before it moving along, so that its end stays."""
+    best = _all_gaps(trials, best, False)
+    marks = points(best.case.operations)
+    return best if not marks or marks[0] in (MIB_PAGES, 2 * MIB_PAGES, 0) else _all_gaps(trials, best, True)
+
+
+def _all_gaps(trials: Trials, best: Hit, end_stays: bool) -> Hit:
     for place in range(len(points(best.case.operations)) - 1):
         marks = points(best.case.operations)
         if place >= len(marks) - 1:
             break
-        gaps = gaps_of(marks)
+        gaps, start = gaps_of(marks), best.case
 
-        def make(case: Case, number: int, marks: list[int] = marks, gaps: list[int] = gaps, place: int = place) -> Case | None:
-            changed = moved(case.operations, _at(marks, [*gaps[:place], number, *gaps[place + 1 :]], marks[0]))
-            return None if changed is None else Case(case.config, changed)
+        def make(
+            _case: Case, number: int, marks: list[int] = marks, gaps: list[int] = gaps, start: Case = start, place: int = place
+        ) -> Case | None:
+            base = marks[0] + (gaps[place] - number if end_stays else 0)
+            changed = moved(start.operations, _at(marks, [*gaps[:place], number, *gaps[place + 1 :]], base))
+            return None if changed is None else Case(start.config, changed)
 
-        best = _smaller_gap(trials, best, place, make)
+        best = smaller_number(trials, best, gaps[place], 0, make)
     return best
-
-
-def _smaller_gap(trials: Trials, best: Hit, place: int, make: Callable[[Case, int], Case | None]) -> Hit:
-    start = best.case
-
-    def from_start(_case: Case, number: int) -> Case | None:
-        return make(start, number)
-
-    gap = gaps_of(points(start.operations))[place]
-    return smaller_number(trials, best, gap, 0, from_start)
 
 
 __all__ = ["LADDER", "gaps_of", "moved", "plainest", "points", "shifted", "smaller_gaps", "smaller_number"]
