@@ -39,7 +39,7 @@ def _entry(name: str, path: Path, _source: bytes, tree: str, _cc: str, _search: 
     from hvmodel.drivers.native.driver import NativeLoader
 
     made = build(path, Path(tree) if tree else None)
-    return DriverEntry(name, f"the C file {path}", NativeLoader(made, made.image))
+    return DriverEntry(name, f"the C file {path}", NativeLoader(made, made.image, made.shadow))
 
 
 __all__ = ["PREFIX", "TREE_VARIABLE", "NativeError", "is_native", "native_entry"]

@@ -21,7 +21,7 @@ from hvmodel.drivers.native.toolchain import DRIVER, PLAIN, WATCHED, Compiler, f
 
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
-RUNTIME = ("memory", "services", "entry", "tree")
+RUNTIME = ("memory", "services", "shadow", "entry", "tree")
 
 TREE_SOURCES = ("lib/rbtree.c", "lib/interval_tree.c")
 TREE_HEADERS = (

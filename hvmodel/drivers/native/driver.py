@@ -15,6 +15,7 @@ from hvmodel.drivers.native import image as at
 from hvmodel.drivers.native.build import Build
 from hvmodel.drivers.native.image import Image, image_of
 from hvmodel.drivers.native.memory import NativeObject, NativeSlab
+from hvmodel.drivers.native.shadow import Shadow
 from hvmodel.drivers.native.traits import (
     ALLOC,
     ASK_ALLOC,
@@ -89,7 +90,7 @@ class NativeDriver(Driver):
 
     name = "native"
 
-    def __init__(self, kernel: Kernel, build: Build, traits: Traits, image: Image) -> None:
+    def __init__(self, kernel: Kernel, build: Build, traits: Traits, image: Image, second: Image | None = None) -> None:
         super().__init__(kernel)
         self.build, self.traits, self.image = build, traits, image
         self.ref = weakref.ref(self)
@@ -106,6 +107,8 @@ class NativeDriver(Driver):
         self.slab = NativeSlab(self)
         kernel.slab = self.slab
         kernel.cpu.input_page, kernel.cpu.output_page = image.input, image.output
+        image.library.hvm_pair(second is not None, None)
+        self.shadow = Shadow(self, second) if second is not None else None
 
     # --- into the image ---------------------------------------------------------------------------------------------------
 
@@ -136,8 +139,25 @@ class NativeDriver(Driver):
             if ended >> 32:
                 faults.reached[KZALLOC] = faults.reached.get(KZALLOC, 0) + (ended >> 32)
             if ended & 0xFFFFFFFF:
+                if ended & 0xFF:
+                    self.shadow = None
                 self._ended_badly(image, ended)
+        if self.shadow is not None and op != INIT:
+            self._compare(op, context, value, a, b, c, d, e, f)
         return value
+
+    def _compare(self, op: int, context: int, value: int | None, a: int, b: int, c: int, d: int, e: int, f: int) -> None:
+        """The same call in the second image. Where they part, what decided was never set; they are not compared any further."""
+        shadow = self.shadow
+        assert shadow is not None
+        a = shadow.there(a)
+        if op == ATTACH:
+            b, c = shadow.there(b), shadow.there(c)
+        where = None if self.image.library.hvm_record_state(0) else shadow.parted(op, context, (a, b, c, d, e, f), value)
+        if where is not None:
+            self.shadow = None
+            self.image.library.hvm_pair(0, None)
+            self.kernel.report("uninitialised-read", f"a value that was never set decides: {where}")
 
     def _ended_badly(self, image: Image, ended: int) -> None:
         kernel, shared = self.kernel, image.shared
@@ -216,7 +236,18 @@ class NativeDriver(Driver):
         allocs = image.shared[at.ENDED] >> 32
         if allocs:
             kernel.faults.reached[KZALLOC] = kernel.faults.reached.get(KZALLOC, 0) + allocs
-        return kernel.iommu_device_register(self._offered())
+        if self.shadow is None:
+            return kernel.iommu_device_register(self._offered())
+        answer = 0
+
+        def once() -> int:
+            nonlocal answer
+            answer = kernel.iommu_device_register(self._offered())
+            return answer
+
+        self.shadow.registering = once
+        self._compare(INIT, C_PROBE, None, 0, 0, 0, 0, 0, 0)
+        return answer
 
     def _offered(self) -> IommuOps:
         static = (ctypes.c_uint64 * 3)()
@@ -263,28 +294,23 @@ class NativeDriver(Driver):
         """C's name for a device. An unplugged one has lost its private pointer without the driver's doing."""
         address = self._devices.get(device)
         if address is None:
-            devfn = device.slot << 3 | device.function
-            address = self.here().library.hvm_add_device(
-                device.segment,
-                device.bus,
-                devfn,
-                device.requester & 0xFFFFFFFF,
-                device.requester_own & 0xFFFFFFFF,
-                device.is_pci,
-                device.name.encode()[:31],
-            )
+            address = self.here().add_device(device)
             self._devices[device] = address
+            if self.shadow is not None:
+                self.shadow.add_device(device)
             self._by_number.append(device)
         elif device.priv is None and self.here().read(address + _PRIV, 8):
             self.image.library.hvm_write(address + _PRIV, 8, 0)
+            if self.shadow is not None:
+                self.shadow.here().library.hvm_write(self.shadow.there(address) + _PRIV, 8, 0)
         return address
 
     # --- the ops ----------------------------------------------------------------------------------------------------------
 
     def setup(self, option: str, value: str) -> int:
-        image = self.here()
         text = (f"{option}={value}" if value else option).encode()[:1000]
-        ctypes.memmove(image.place(12), text + b"\0", len(text) + 1)
+        for image in (self.here(), self.shadow.here()) if self.shadow is not None else (self.here(),):
+            ctypes.memmove(image.place(12), text + b"\0", len(text) + 1)
         answer = self._call(OPTION)
         return 1 if answer >> 63 else ctypes.c_int(answer & 0xFFFFFFFF).value  # a revision without the option cannot mishandle it
 
@@ -364,6 +390,8 @@ class NativeDriver(Driver):
             address, size, ahead = counter
             image = self.here()
             image.library.hvm_write(image.base + address, size, value + ahead & 0xFFFFFFFF)
+            if self.shadow is not None:
+                self.shadow.here().library.hvm_write(self.shadow.there(image.base + address), size, value + ahead & 0xFFFFFFFF)
 
     def domain_id(self, domain: IommuDomain) -> int | None:
         member = self.traits.ident
@@ -440,13 +468,14 @@ class NativeDriver(Driver):
 class NativeLoader:
     """Builds and loads a driver's C file; called with a kernel it gives the driver. ``image`` chooses one of the build's images."""
 
-    def __init__(self, build: Build, path: Path) -> None:
+    def __init__(self, build: Build, path: Path, second: Path | None = None) -> None:
         self.build = build
         self.image = image_of(build, path)
         self.traits = find_traits(self.image)
+        self.second = image_of(build, second) if second is not None else None
 
     def __call__(self, kernel: Kernel) -> NativeDriver:
-        return NativeDriver(kernel, self.build, self.traits, self.image)
+        return NativeDriver(kernel, self.build, self.traits, self.image, self.second)
 
 
 _PRIV = 8

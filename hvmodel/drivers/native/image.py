@@ -18,9 +18,11 @@ from hvmodel.drivers.native.dwarf import Dwarf
 from hvmodel.drivers.native.elf import Elf
 from hvmodel.drivers.native.errors import NativeError
 from hvmodel.hypervisor.abi import PAGE_SIZE
+from hvmodel.kernel.iommu import Device
 
 if TYPE_CHECKING:
     from hvmodel.drivers.native.driver import NativeDriver
+    from hvmodel.drivers.native.shadow import Shadow
 
 _U64 = ctypes.c_uint64
 _DOOR = ctypes.PYFUNCTYPE(_U64, _U64, _U64, _U64, _U64)
@@ -51,7 +53,7 @@ class Image:
         self.input = bytearray(PAGE_SIZE)
         self.output = bytearray(PAGE_SIZE)
         self._buffers = [(ctypes.c_char * PAGE_SIZE).from_buffer(page) for page in (self.input, self.output)]
-        self.owner_ref: weakref.ref[NativeDriver] | None = None
+        self.owner_ref: weakref.ref[Any] | None = None
         self._door = _DOOR(self._on_door)
         self._service = _SERVICE(self._on_service)
         self._prototypes()
@@ -86,6 +88,9 @@ class Image:
             ("hvm_offers", u64, [ctypes.c_void_p]),
             ("hvm_domain", None, [u64, ctypes.c_void_p]),
             ("hvm_has_ops", u64, []),
+            ("hvm_pair", None, [u64, ctypes.c_void_p]),
+            ("hvm_record_of", ctypes.c_void_p, []),
+            ("hvm_record_state", u64, [u64]),
             ("hvm_tree_list", u64, [u64, u64, u64, u64, u64, u64, ctypes.c_void_p]),
             ("hvm_tree_all", u64, [u64, u64, ctypes.c_void_p]),
         ):
@@ -138,6 +143,13 @@ class Image:
     def restore(self, state: bytes) -> None:
         """What :meth:`save` gave is the state again."""
         self.library.hvm_restore(state)
+
+    def add_device(self, device: Device) -> int:
+        """C's address for a device (``struct device``)."""
+        name = device.name.encode()[:31]
+        numbers = (device.segment, device.bus, device.slot << 3 | device.function, device.requester, device.requester_own)
+        address: int = self.library.hvm_add_device(*(number & 0xFFFFFFFF for number in numbers), device.is_pci, name)
+        return address
 
     # --- callbacks --------------------------------------------------------------------------------------------------------
 

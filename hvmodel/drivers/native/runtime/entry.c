@@ -143,6 +143,9 @@ u64 hvm_load(u64 hint, u64 offset, u64 size, u64 door, u64 service, void *input,
 	image->log = hvm_reserve(0, HVM_LOG_ROOM * sizeof(*image->log));
 	if (!hvm || !image->arena || !image->shadow || !page || !image->coverage || !image->log)
 		return 0;
+	image->record = hvm_reserve(0, sizeof(*image->record));
+	if (!image->record)
+		return 0;
 	image->input = page;
 	mprotect(page + PAGE_SIZE + HVM_GUARD, PAGE_SIZE, PROT_NONE);
 	image->door = (hvm_door_t)door;
@@ -280,6 +283,10 @@ u64 hvm_ask(enum hvm_service service, u64 a, u64 b, u64 where, const char *text)
 
 	if (!entry)
 		return 0;
+	if (image->replaying && service == HVM_S_REPORT)
+		return 0;
+	if (image->replaying && service != HVM_S_REGISTER)
+		return hvm_replay(service, a, b ^ hvm_hash_text(text), NULL, where);
 	image->shared.ended = hvm_ended(HVM_OK);
 	image->entry = NULL;
 	answer = image->service(service, a, b, where, text);
@@ -287,8 +294,12 @@ u64 hvm_ask(enum hvm_service service, u64 a, u64 b, u64 where, const char *text)
 	image->stack = stack;
 	hvm->context = context;
 	hvm->owner = owner;
-	if (service == HVM_S_REGISTER) /* Python has counted them */
+	if (service == HVM_S_REGISTER) { /* Python has counted them; what was noted since are the calls within */
 		image->allocs = 0;
+		image->free_run = true;
+	} else if (service != HVM_S_REPORT && service != HVM_S_DEPOSIT) {
+		hvm_note(service, a, b ^ hvm_hash_text(text), answer, NULL);
+	}
 	if (image->shared.unwind)
 		siglongjmp(*entry, HVM_UNWOUND);
 	return answer;
@@ -456,6 +467,10 @@ u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 	image->edges = 0;
 	image->nsaid = 0;
 	image->overran = 0;
+	image->replayed = image->replayed_pages = 0;
+	image->free_run = false;
+	if (image->recording)
+		image->record->rows = image->record->npages = image->record->full = 0;
 	outcome = sigsetjmp(entry, 0);
 	if (outcome == HVM_OK) {
 		image->entry = &entry;

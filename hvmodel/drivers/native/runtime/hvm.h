@@ -68,6 +68,20 @@ struct hvm_object { /* in front of each allocated object, in the arena */
 	u64 allocated, freed; /* where, as addresses in the driver; freed = 0: alive */
 };
 
+#define HVM_ROWS 16384
+#define HVM_PAGES 64
+#define HVM_DOOR 0x100 /* the kind of a row for a hypercall; the others are services */
+
+struct hvm_row { /* one question and its answer, see shadow.c */
+	u64 kind, a, hash, answer;
+};
+
+struct hvm_record {
+	u64 rows, npages, full;
+	struct hvm_row row[HVM_ROWS];
+	char pages[HVM_PAGES][PAGE_SIZE];
+};
+
 struct hvm_image { /* what does not change with the world */
 	char *arena, *input;
 	u8 *shadow; /* a byte for each grain of the arena: 0 nobody's, else HVM_LIVE or HVM_FREED | bytes of it */
@@ -87,6 +101,9 @@ struct hvm_image { /* what does not change with the world */
 	u64 (*log)[3]; /* changes of trees that Python has not taken yet: root, start, last */
 	struct sigaction before[64];
 	bool has_stack;
+	struct hvm_record *record;
+	bool recording, replaying, free_run;
+	u64 replayed, replayed_pages;
 };
 
 enum { HVM_LIVE = 0x20, HVM_FREED = 0x40, HVM_BYTES = 0x1f };
@@ -103,6 +120,10 @@ void hvm_check(const void *address, size_t size, bool write, u64 where);
 void *hvm_allocate(size_t size, u32 owner, u64 where);
 struct hvm_object *hvm_object_of(const void *address);
 void hvm_free_now(void *object, u64 where);
+u64 hvm_hash_page(const void *page);
+u64 hvm_hash_text(const char *text);
+void hvm_note(u64 kind, u64 a, u64 hash, u64 answer, const void *page);
+u64 hvm_replay(u64 kind, u64 a, u64 hash, void *page, u64 where);
 void hvm_changed(struct rb_root_cached *root, struct interval_tree_node *node);
 
 enum hvm_crash_kind { HVM_WILD = 1, HVM_NULL, HVM_FAULT, HVM_ILLEGAL, HVM_BUG, HVM_ENDLESS, HVM_STACK };

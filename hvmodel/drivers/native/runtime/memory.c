@@ -79,15 +79,16 @@ void *hvm_kmalloc(size_t size, gfp_t gfp, bool zeroed)
 	if (allowed && (sleeps != (allowed == HVM_C_GFP_KERNEL)))
 		hvm_report(where, "gfp", "kzalloc with %s inside a map whose caller passed %s", sleeps ? "GFP_KERNEL" : "GFP_ATOMIC",
 			   sleeps ? "GFP_ATOMIC" : "GFP_KERNEL");
-	if (hvm->context & HVM_C_FAULTS) {
+	if ((hvm->context & HVM_C_FAULTS) || hvm_image->replaying) {
 		if (hvm_ask(HVM_S_ALLOC, size, 0, where, NULL))
 			return NULL;
 	} else {
 		hvm_image->allocs++;
+		hvm_note(HVM_S_ALLOC, size, 0, 0, NULL);
 	}
 	object = hvm_allocate(size, hvm->owner, where);
 	if (object && !zeroed && !(gfp & __GFP_ZERO))
-		memset(object, 0xa5, size);
+		memset(object, hvm_image->replaying ? 0 : 0xa5, size); /* memory that was never set, too */
 	return object;
 }
 

@@ -237,8 +237,10 @@ static u64 hvm_door(u64 control, void *input, void *output, u64 round, u64 where
 {
 	struct hvm_image *image = hvm_image;
 	sigjmp_buf *entry = image->entry;
-	u64 status;
+	u64 status, hash = image->recording || image->replaying ? hvm_hash_page(input) : 0;
 
+	if (image->replaying)
+		return hvm_replay(HVM_DOOR, control, hash, output, where);
 	if (input && !(hvm->irqs_off || hvm->nlocks))
 		hvm_report(where, "irqs", "a hypercall with its page while interrupts are on");
 	if (input)
@@ -254,6 +256,7 @@ static u64 hvm_door(u64 control, void *input, void *output, u64 round, u64 where
 		siglongjmp(*entry, HVM_UNWOUND);
 	if (output)
 		memcpy(output, image->python_output, PAGE_SIZE);
+	hvm_note(HVM_DOOR, control, hash, status, output);
 	return status;
 }
 
@@ -287,8 +290,11 @@ int hv_call_deposit_pages(int node, u64 partition_id, u32 num_pages)
 	(void)node;
 	if (!num_pages)
 		return 0;
+	if (hvm_image->replaying)
+		return (int)hvm_replay(HVM_S_DEPOSIT, partition_id, num_pages, hvm->page, HVM_HERE);
 	ret = (int)hvm_ask(HVM_S_DEPOSIT, partition_id, num_pages, HVM_HERE, NULL);
 	memcpy(hvm->page, hvm_image->python_input, PAGE_SIZE); /* the helper uses the same page */
+	hvm_note(HVM_S_DEPOSIT, partition_id, num_pages, (u64)(s64)ret, hvm->page);
 	return ret;
 }
 
