@@ -66,7 +66,7 @@ def plainer_addresses(case: Case) -> Iterator[Case]:
                 yield changed(case, index, _with(operation, iova=value))
         if paddr is not None and iova is not None:
             low, top = iova % FIRST, 1 << max(paddr.bit_length() - 1, 0)
-            for value in (FRAME, FRAME + 0x1000, FRAME + low, FRAME + paddr % FIRST, top, top + 0x1000, top + low, top + paddr % FIRST):
+            for value in (base + rest for base in (FRAME, top) for rest in (0, 0x1000, low, paddr % FIRST)):
                 yield changed(case, index, _with(operation, paddr=value))
 
 

@@ -139,8 +139,8 @@ def smaller_number(trials: Trials, best: Hit, value: int, least: int, make: Call
 
 
 def smaller_gaps(trials: Trials, best: Hit) -> Hit:
-    """Each distance between two points as small as it gets, with what is beyond moving along; and in a layout whose place matters once
-    more with what is before it moving along, so that its end stays."""
+    """Each distance between two points as small as it gets, with what is beyond moving along; and in a layout whose place matters
+    once more with what is before it moving along, so that its end stays."""
     best = _all_gaps(trials, best, False)
     marks = points(best.case.operations)
     return best if not marks or marks[0] in (MIB_PAGES, 2 * MIB_PAGES, 0) else _all_gaps(trials, best, True)
