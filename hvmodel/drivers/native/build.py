@@ -82,7 +82,7 @@ def build(path: Path, kernel_tree: Path | None = None) -> Build:
     if not (kept / "build.json").exists():
         _make(kept, path, source, local, tree, compiler)
     said = json.loads((kept / "build.json").read_text(encoding="utf-8"))
-    shadow = kept / "shadow.so"
+    shadow = kept / "zeroed.so"
     return Build(
         path, kept / "image.so", shadow if shadow.exists() else None, said["attach_old"], tuple(said["stood_in"]), compiler.version
     )
@@ -161,14 +161,13 @@ class _Maker:
 
     def make(self) -> dict[str, object]:
         """Compile and link both images; returns what to remember."""
-        old = self._driver("driver.o", WATCHED + self.compiler.fill("pattern"), None)
+        fills = all(self.compiler.accepts(self.compiler.fill(pattern), self.work) for pattern in ("pattern", "zero"))
+        old = self._driver("first.o", WATCHED + (self.compiler.fill("pattern") if fills else ()), None)
         self._runtime(old)
-        self._link("driver.o", "image.so")
-        try:
-            self._driver("shadow.o", self.compiler.fill("zero"), old)
-            self._link("shadow.o", "shadow.so")
-        except NativeError:  # a compiler without that option: what is not initialised is then not looked for
-            (self.work / "shadow.so").unlink(missing_ok=True)
+        self._link("first.o", "image.so")
+        if fills:  # else what was never set is not looked for
+            self._driver("second.o", self.compiler.fill("zero"), old)
+            self._link("second.o", "zeroed.so")
         for file in self.work.glob("*.o"):
             file.unlink()
         shutil.rmtree(self.work / "tree")

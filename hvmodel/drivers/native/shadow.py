@@ -82,10 +82,11 @@ class Shadow:
         if self.raised is not None:
             raised, self.raised = self.raised, None
             raise raised
-        if outcome:
-            return image.where(image.shared[at.CRASH_WHERE])
-        if value is None:
+        if value is None and not outcome:
             return None
-        if mine != self.there(value) or image.shared[at.MAPPED] != mapped:
+        if outcome or image.library.hvm_record_state(1):
+            place = self._first.where(image.library.hvm_record_state(2))
+            return f"whether {place} is reached" if place else f"what {image.where(image.shared[at.CRASH_WHERE])} does"
+        if mine != self.there(value or 0) or image.shared[at.MAPPED] != mapped:
             return "what the call answers"
-        return "the end of the call" if image.library.hvm_record_state(1) else None
+        return None

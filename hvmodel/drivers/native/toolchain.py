@@ -61,6 +61,11 @@ class Compiler:
             return ("-ftrivial-auto-var-init=zero", "-enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang")
         return (f"-ftrivial-auto-var-init={pattern}",)
 
+    def accepts(self, options: tuple[str, ...], where: Path) -> bool:
+        """Whether it knows these options."""
+        (where / "empty.c").write_text("", encoding="ascii")
+        return self.run([*options, "-c", "empty.c", "-o", "empty.o"], where).returncode == 0
+
     @property
     def _major(self) -> int:
         found = re.search(r"version (\d+)", self.version)

@@ -298,7 +298,7 @@ u64 hvm_ask(enum hvm_service service, u64 a, u64 b, u64 where, const char *text)
 		image->allocs = 0;
 		image->free_run = true;
 	} else if (service != HVM_S_REPORT && service != HVM_S_DEPOSIT) {
-		hvm_note(service, a, b ^ hvm_hash_text(text), answer, NULL);
+		hvm_note(service, a, b ^ hvm_hash_text(text), answer, NULL, where);
 	}
 	if (image->shared.unwind)
 		siglongjmp(*entry, HVM_UNWOUND);

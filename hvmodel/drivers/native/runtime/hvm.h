@@ -73,7 +73,7 @@ struct hvm_object { /* in front of each allocated object, in the arena */
 #define HVM_DOOR 0x100 /* the kind of a row for a hypercall; the others are services */
 
 struct hvm_row { /* one question and its answer, see shadow.c */
-	u64 kind, a, hash, answer;
+	u64 kind, a, hash, answer, where;
 };
 
 struct hvm_record {
@@ -122,7 +122,7 @@ struct hvm_object *hvm_object_of(const void *address);
 void hvm_free_now(void *object, u64 where);
 u64 hvm_hash_page(const void *page);
 u64 hvm_hash_text(const char *text);
-void hvm_note(u64 kind, u64 a, u64 hash, u64 answer, const void *page);
+void hvm_note(u64 kind, u64 a, u64 hash, u64 answer, const void *page, u64 where);
 u64 hvm_replay(u64 kind, u64 a, u64 hash, void *page, u64 where);
 void hvm_changed(struct rb_root_cached *root, struct interval_tree_node *node);
 

@@ -84,7 +84,7 @@ void *hvm_kmalloc(size_t size, gfp_t gfp, bool zeroed)
 			return NULL;
 	} else {
 		hvm_image->allocs++;
-		hvm_note(HVM_S_ALLOC, size, 0, 0, NULL);
+		hvm_note(HVM_S_ALLOC, size, 0, 0, NULL, where);
 	}
 	object = hvm_allocate(size, hvm->owner, where);
 	if (object && !zeroed && !(gfp & __GFP_ZERO))

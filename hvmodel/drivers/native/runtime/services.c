@@ -256,7 +256,7 @@ static u64 hvm_door(u64 control, void *input, void *output, u64 round, u64 where
 		siglongjmp(*entry, HVM_UNWOUND);
 	if (output)
 		memcpy(output, image->python_output, PAGE_SIZE);
-	hvm_note(HVM_DOOR, control, hash, status, output);
+	hvm_note(HVM_DOOR, control, hash, status, output, where);
 	return status;
 }
 
@@ -294,7 +294,7 @@ int hv_call_deposit_pages(int node, u64 partition_id, u32 num_pages)
 		return (int)hvm_replay(HVM_S_DEPOSIT, partition_id, num_pages, hvm->page, HVM_HERE);
 	ret = (int)hvm_ask(HVM_S_DEPOSIT, partition_id, num_pages, HVM_HERE, NULL);
 	memcpy(hvm->page, hvm_image->python_input, PAGE_SIZE); /* the helper uses the same page */
-	hvm_note(HVM_S_DEPOSIT, partition_id, num_pages, (u64)(s64)ret, hvm->page);
+	hvm_note(HVM_S_DEPOSIT, partition_id, num_pages, (u64)(s64)ret, hvm->page, HVM_HERE);
 	return ret;
 }
 

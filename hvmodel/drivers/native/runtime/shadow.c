@@ -35,7 +35,7 @@ u64 hvm_hash_text(const char *text)
 }
 
 /* The first image: one question with its answer, and the page that came back with it. */
-void hvm_note(u64 kind, u64 a, u64 hash, u64 answer, const void *page)
+void hvm_note(u64 kind, u64 a, u64 hash, u64 answer, const void *page, u64 where)
 {
 	struct hvm_record *record = hvm_image->record;
 
@@ -45,7 +45,7 @@ void hvm_note(u64 kind, u64 a, u64 hash, u64 answer, const void *page)
 		record->full = 1;
 		return;
 	}
-	record->row[record->rows++] = (struct hvm_row){ kind, a, hash, answer };
+	record->row[record->rows++] = (struct hvm_row){ kind, a, hash, answer, where };
 	if (page)
 		memcpy(record->pages[record->npages++], page, PAGE_SIZE);
 }
@@ -87,5 +87,7 @@ u64 hvm_record_state(u64 what)
 {
 	struct hvm_record *record = hvm_image->record;
 
+	if (what == 2) /* where the first one asked what the second one did not */
+		return hvm_image->replayed < record->rows ? record->row[hvm_image->replayed].where : 0;
 	return what == 0 ? record->full : record->rows - hvm_image->replayed;
 }
