@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import sys
-import types
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
@@ -24,9 +22,11 @@ from hvmodel.cli import main
 from hvmodel.configuration import Configuration
 from hvmodel.document import Branch, Code, Page, Picture, Section, Table, Text, Tree
 from hvmodel.faults import Fault
+from hvmodel.gears.minimise import Target
 from hvmodel.gears.walk import walk
 from hvmodel.hypervisor.policies import DEFAULT
 from hvmodel.properties.catalogue import PROPERTIES, SEVERITIES
+from hvmodel.traces import explain as explaining
 from hvmodel.traces.explain import as_html, as_markdown, explain, html, markdown, on_paper, story
 from hvmodel.traces.explain.calls import folded
 from hvmodel.traces.explain.changes import changes
@@ -406,13 +406,10 @@ def test_what_matters_is_asked_and_shown(monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append(arguments)
         return Fake()
 
-    module = types.ModuleType("hvmodel.gears.generalise")
-    module.generalise = generalise  # type: ignore[attr-defined]
-    module.target_of_trace = lambda trace, driver: (trace.property, driver)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "hvmodel.gears.generalise", module)
+    monkeypatch.setattr(explaining, "ask_what_matters", generalise)
     for text in (on_paper(story(STALE, "posted-v0")), markdown(STALE, "posted-v0"), html(STALE, "posted-v0")):
         assert all(line in text for line in (*Fake().free, *Fake().bound, Fake().shortness))
-    assert asked[0] == (STALE.config, STALE.operations, "posted-v0", ("no-stale-mapping", "posted-v0"))
+    assert asked[0] == (STALE.config, STALE.operations, "posted-v0", Target("no-stale-mapping", "unmap_pages"))
     assert len(asked) == 3
     assert story(STALE, "repaired").generality is None
     assert story(STALE, "posted-v0", False).generality is None

@@ -68,6 +68,13 @@ def _at(marks: list[int], gaps: Sequence[int], base: int) -> Callable[[int], int
     return where.__getitem__
 
 
+def laid_out(
+    operations: Sequence[ops.Operation], marks: list[int], gaps: Sequence[int], base: int
+) -> tuple[ops.Operation, ...] | None:
+    """The operations with their points ``marks`` at these distances from page ``base`` on; None where :func:`moved` gives None."""
+    return moved(operations, _at(marks, gaps, base))
+
+
 def gaps_of(marks: list[int]) -> list[int]:
     """The distances between neighbouring points."""
     return [after - before for before, after in pairwise(marks)]
@@ -80,7 +87,7 @@ def plainest(case: Case) -> Iterator[Case]:
         return
     gaps = gaps_of(marks)
     for smaller in ([1] * len(gaps), [1 if gap < 255 else gap for gap in gaps]):
-        operations = moved(case.operations, _at(marks, smaller, MIB_PAGES))
+        operations = laid_out(case.operations, marks, smaller, MIB_PAGES)
         if operations is not None:
             yield Case(case.config, tuple(map(_plain_words, operations)))
             yield Case(case.config, operations)
@@ -101,7 +108,7 @@ def shifted(case: Case) -> Iterator[Case]:
         gaps = gaps_of(marks)
         places = [FIRST // PAGE, SECOND // PAGE, 0, MIB_PAGES + marks[0] % MIB_PAGES, MIB_PAGES - gaps[0] if gaps else 0]
         for base in dict.fromkeys(places):
-            operations = moved(case.operations, _at(marks, gaps, base)) if base >= 0 and base != marks[0] else None
+            operations = laid_out(case.operations, marks, gaps, base) if base >= 0 and base != marks[0] else None
             if operations is not None:
                 yield Case(case.config, operations)
 
@@ -157,11 +164,11 @@ def _all_gaps(trials: Trials, best: Hit, end_stays: bool) -> Hit:
             _case: Case, number: int, marks: list[int] = marks, gaps: list[int] = gaps, start: Case = start, place: int = place
         ) -> Case | None:
             base = marks[0] + (gaps[place] - number if end_stays else 0)
-            changed = moved(start.operations, _at(marks, [*gaps[:place], number, *gaps[place + 1 :]], base))
+            changed = laid_out(start.operations, marks, [*gaps[:place], number, *gaps[place + 1 :]], base)
             return None if changed is None else Case(start.config, changed)
 
         best = smaller_number(trials, best, gaps[place], 0, make)
     return best
 
 
-__all__ = ["LADDER", "gaps_of", "moved", "plainest", "points", "shifted", "smaller_gaps", "smaller_number"]
+__all__ = ["LADDER", "gaps_of", "laid_out", "moved", "plainest", "points", "shifted", "smaller_gaps", "smaller_number"]

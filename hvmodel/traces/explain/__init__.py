@@ -12,10 +12,13 @@ from dataclasses import replace
 from rich.console import Console
 
 from hvmodel import document
+from hvmodel.gears.generalise import generalise as ask_what_matters
+from hvmodel.gears.minimise import Target
 from hvmodel.traces.explain.page import page
 from hvmodel.traces.explain.terminal import show
 from hvmodel.traces.explain.told import STATUS, Generality, Story, told
 from hvmodel.traces.format import Trace
+from hvmodel.traces.shrink import subject
 from hvmodel.traces.verdict import FAILS
 
 FAILING = STATUS[FAILS]
@@ -32,15 +35,10 @@ def story(trace: Trace, driver: str, generalise: bool = True) -> Story:
 
 
 def _general(trace: Trace, driver: str) -> Generality | None:
-    try:
-        from hvmodel.gears.generalise import generalise, target_of_trace
-    except ModuleNotFoundError:  # it is being written
+    violation = subject(replace(trace, driver=driver))
+    if violation is None:
         return None
-    target = target_of_trace(trace, driver)
-    if target is None:
-        return None
-    found: Generality = generalise(trace.config, trace.operations, driver, target)
-    return found
+    return ask_what_matters(trace.config, trace.operations, driver, Target(violation.property, violation.call))
 
 
 def explain(trace: Trace, driver: str, console: Console, generalise: bool = True) -> int:
