@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from hvmodel.jobs.findings import cause_of, group
+from hvmodel.jobs.findings import group
 from hvmodel.jobs.hunt import Tally
 from hvmodel.jobs.nightly import estimate
 from hvmodel.jobs.nightly.estimate import Counts, Interval, counts_of
@@ -54,9 +54,9 @@ def forecasts(books: Books, when: str) -> dict[str, Forecast]:
     met, runs = met_by(ledger, nights)
     causes: dict[str, int] = defaultdict(int)
     for name, times in met.items():
-        finding = ledger.entries[name].finding if name in ledger.entries else None
-        if finding is not None:
-            causes[repr(cause_of(finding))] += times
+        cause = ledger.entries[name].cause if name in ledger.entries else None
+        if cause is not None:
+            causes[repr(cause)] += times
     states: dict[str, int] = defaultdict(int)
     sampled = 0
     for night in nights:

@@ -69,14 +69,23 @@ class Entry:
 
     @cached_property
     def finding(self) -> Finding | None:
-        """The finding as the search had it, or None if this version cannot read its trace."""
+        """The finding as the search had it, or None if this version does not know its property or cannot read its trace."""
+        if self.property_id not in PROPERTIES:
+            return None
         try:
             trace = from_json(self.text)
-        except TraceError:
+            level = LEVELS.index(self.level) if self.level in LEVELS else len(LEVELS) - 1
+            violation = Violation(self.property_id, "", self.summary, self.call, _tuples(self.shape))
+            finding = Finding(Minimised(trace.config, trace.operations, violation, level), trace.driver, "", "")
+            _ = cause_of(finding), finding.key
+        except (TraceError, IndexError):  # another version had other shapes
             return None
-        level = LEVELS.index(self.level) if self.level in LEVELS else len(LEVELS) - 1
-        violation = Violation(self.property_id, "", self.summary, self.call, _tuples(self.shape))
-        return Finding(Minimised(trace.config, trace.operations, violation, level), trace.driver, "", "")
+        return finding
+
+    @property
+    def cause(self) -> tuple[object, ...] | None:
+        """What tells causes apart, or None if this version cannot say."""
+        return None if self.finding is None else cause_of(self.finding)
 
     def gone(self, when: str) -> bool:
         """Whether it was fixed on a date: the last thing heard of it until then is that it was gone."""
@@ -226,9 +235,9 @@ def statuses(ledger: Ledger, excuses: Mapping[str, Excuse], when: str) -> dict[s
             old.append(entry)
         elif what == NEW and not told:
             fresh.append(entry)
-    causes = {cause_of(entry.finding) for entry in old if entry.finding is not None}
+    causes = {entry.cause for entry in old} - {None}
     for entry in fresh:
-        alike = entry.finding is not None and cause_of(entry.finding) in causes and entry.signature not in sudden
+        alike = entry.cause in causes and entry.signature not in sudden
         if alike or any(covers(other, entry) for other in old):
             found[entry.signature] = KNOWN
     fresh = [entry for entry in fresh if found[entry.signature] == NEW]

@@ -99,6 +99,15 @@ def _signature(value: Any, where: str) -> str:
     return str(value)
 
 
+def _plain(value: Any, where: str, depth: int = 8) -> Any:
+    """What a violation's shape is made of."""
+    if isinstance(value, list) and depth:
+        return [_plain(item, where, depth - 1) for item in value]
+    if not isinstance(value, str | int | float | None):
+        raise fail(where, "must be words, numbers and lists of them")
+    return value
+
+
 def _day(value: Any, where: str) -> str:
     try:
         return day(text(value, where))
@@ -152,7 +161,7 @@ _ENTRY: dict[str, Check] = {
     "signature": _signature,
     "property_id": text,
     "call": text,
-    "shape": _tuple_of(lambda value, where: value),
+    "shape": _tuple_of(_plain),
     "level": text,
     "summary": _said,
     "trace": _table,
