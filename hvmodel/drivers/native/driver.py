@@ -15,7 +15,7 @@ from hvmodel.drivers.native import image as at
 from hvmodel.drivers.native.build import Build
 from hvmodel.drivers.native.image import Image, image_of
 from hvmodel.drivers.native.memory import NativeObject, NativeSlab
-from hvmodel.drivers.native.shadow import Shadow
+from hvmodel.drivers.native.shadow import Shadow, pair
 from hvmodel.drivers.native.traits import (
     ALLOC,
     ASK_ALLOC,
@@ -89,6 +89,7 @@ class NativeDriver(Driver):
     """The file's functions and statics, in an image of their own."""
 
     name = "native"
+    follows = False
 
     def __init__(self, kernel: Kernel, build: Build, traits: Traits, image: Image, second: Image | None = None) -> None:
         super().__init__(kernel)
@@ -107,8 +108,15 @@ class NativeDriver(Driver):
         self.slab = NativeSlab(self)
         kernel.slab = self.slab
         kernel.cpu.input_page, kernel.cpu.output_page = image.input, image.output
-        image.library.hvm_pair(second is not None, None)
         self.shadow = Shadow(self, second) if second is not None else None
+        self.follow()
+
+    def follow(self) -> None:
+        """The second image follows the first one if this world still has one."""
+        if self.shadow is not None:
+            self.shadow.lead(self.image, True)
+        else:
+            self.image.library.hvm_lead(0, 0, 0)
 
     # --- into the image ---------------------------------------------------------------------------------------------------
 
@@ -139,25 +147,19 @@ class NativeDriver(Driver):
             if ended >> 32:
                 faults.reached[KZALLOC] = faults.reached.get(KZALLOC, 0) + (ended >> 32)
             if ended & 0xFFFFFFFF:
-                if ended & 0xFF:
-                    self.shadow = None
-                self._ended_badly(image, ended)
-        if self.shadow is not None and op != INIT:
-            self._compare(op, context, value, a, b, c, d, e, f)
+                if ended & 0x80:
+                    self._parted()
+                    ended &= ~0x80
+                if ended & 0xFFFFFFFF:
+                    self._ended_badly(image, ended)
         return value
 
-    def _compare(self, op: int, context: int, value: int | None, a: int, b: int, c: int, d: int, e: int, f: int) -> None:
-        """The same call in the second image. Where they part, what decided was never set; they are not compared any further."""
-        shadow = self.shadow
-        assert shadow is not None
-        a = shadow.there(a)
-        if op == ATTACH:
-            b, c = shadow.there(b), shadow.there(c)
-        where = None if self.image.library.hvm_record_state(0) else shadow.parted(op, context, (a, b, c, d, e, f), value)
-        if where is not None:
-            self.shadow = None
-            self.image.library.hvm_pair(0, None)
-            self.kernel.report("uninitialised-read", f"a value that was never set decides: {where}")
+    def _parted(self) -> None:
+        """The second image did not do the same."""
+        self.shadow = None
+        place = self.image.where(self.image.shared[at.PARTED])
+        what = f"whether {place} is reached" if place else "what the call answers"
+        self.kernel.report("uninitialised-read", f"a value that was never set decides {what}")
 
     def _ended_badly(self, image: Image, ended: int) -> None:
         kernel, shared = self.kernel, image.shared
@@ -246,7 +248,7 @@ class NativeDriver(Driver):
             return answer
 
         self.shadow.registering = once
-        self._compare(INIT, C_PROBE, None, 0, 0, 0, 0, 0, 0)
+        self.shadow.init(kernel.cpu.tgid << 32)
         return answer
 
     def _offered(self) -> IommuOps:
@@ -297,19 +299,24 @@ class NativeDriver(Driver):
             address = self.here().add_device(device)
             self._devices[device] = address
             if self.shadow is not None:
-                self.shadow.add_device(device)
+                self.shadow.image.add_device(device)
             self._by_number.append(device)
         elif device.priv is None and self.here().read(address + _PRIV, 8):
-            self.image.library.hvm_write(address + _PRIV, 8, 0)
-            if self.shadow is not None:
-                self.shadow.here().library.hvm_write(self.shadow.there(address) + _PRIV, 8, 0)
+            self._write(address + _PRIV, 8, 0)
         return address
+
+    def _write(self, address: int, size: int, value: int) -> None:
+        """Write a number into both images."""
+        library = self.here().library
+        library.hvm_write(address, size, value)
+        if self.shadow is not None:
+            self.shadow.image.library.hvm_write(library.hvm_there(address), size, value)
 
     # --- the ops ----------------------------------------------------------------------------------------------------------
 
     def setup(self, option: str, value: str) -> int:
         text = (f"{option}={value}" if value else option).encode()[:1000]
-        for image in (self.here(), self.shadow.here()) if self.shadow is not None else (self.here(),):
+        for image in (self.here(), self.shadow.image) if self.shadow is not None else (self.here(),):
             ctypes.memmove(image.place(12), text + b"\0", len(text) + 1)
         answer = self._call(OPTION)
         return 1 if answer >> 63 else ctypes.c_int(answer & 0xFFFFFFFF).value  # a revision without the option cannot mishandle it
@@ -388,10 +395,7 @@ class NativeDriver(Driver):
         counter = self.traits.counter
         if counter is not None:
             address, size, ahead = counter
-            image = self.here()
-            image.library.hvm_write(image.base + address, size, value + ahead & 0xFFFFFFFF)
-            if self.shadow is not None:
-                self.shadow.here().library.hvm_write(self.shadow.there(image.base + address), size, value + ahead & 0xFFFFFFFF)
+            self._write(self.here().base + address, size, value + ahead & 0xFFFFFFFF)
 
     def domain_id(self, domain: IommuDomain) -> int | None:
         member = self.traits.ident
@@ -473,6 +477,8 @@ class NativeLoader:
         self.image = image_of(build, path)
         self.traits = find_traits(self.image)
         self.second = image_of(build, second) if second is not None else None
+        if self.second is not None and self.second.owner_ref is None:
+            pair(self.image, self.second)
 
     def __call__(self, kernel: Kernel) -> NativeDriver:
         return NativeDriver(kernel, self.build, self.traits, self.image, self.second)

@@ -29,7 +29,7 @@ _DOOR = ctypes.PYFUNCTYPE(_U64, _U64, _U64, _U64, _U64)
 _SERVICE = ctypes.PYFUNCTYPE(_U64, _U64, _U64, _U64, _U64, ctypes.c_char_p)
 
 # places of struct hvm_shared
-ENDED, MAPPED, CHANGES, UNWIND, CRASH_KIND, CRASH_ADDRESS, CRASH_WHERE, BUDGET = range(8)
+ENDED, MAPPED, CHANGES, UNWIND, CRASH_KIND, CRASH_ADDRESS, CRASH_WHERE, BUDGET, PARTED = range(9)
 
 _HINTS = iter(range(0x6000_0000_0000, 0x7000_0000_0000, 1 << 33))
 """Where images reserve memory: the same places in each process, so that addresses repeat."""
@@ -63,7 +63,7 @@ class Image:
         self.base: int = self.library.hvm_load(next(_HINTS), low, size, door, service, *map(ctypes.addressof, self._buffers))
         if not self.base:
             raise NativeError(f"{build.source}: no memory for its image")
-        self.shared: Any = (_U64 * 8).from_address(self.library.hvm_shared())
+        self.shared: Any = (_U64 * 9).from_address(self.library.hvm_shared())
         self.log_address = self.place(3)
         self.rows: Any = (_U64 * (3 * _ROOM))()
         self._places: dict[int, str] = {}
@@ -88,9 +88,12 @@ class Image:
             ("hvm_offers", u64, [ctypes.c_void_p]),
             ("hvm_domain", None, [u64, ctypes.c_void_p]),
             ("hvm_has_ops", u64, []),
-            ("hvm_pair", None, [u64, ctypes.c_void_p]),
+            ("hvm_there", u64, [u64]),
+            ("hvm_left", u64, [u64]),
+            ("hvm_follow", u64, [ctypes.c_void_p]),
+            ("hvm_lead", None, [u64, u64, u64]),
+            ("hvm_lies", None, [u64, u64, u64]),
             ("hvm_record_of", ctypes.c_void_p, []),
-            ("hvm_record_state", u64, [u64]),
             ("hvm_tree_list", u64, [u64, u64, u64, u64, u64, u64, ctypes.c_void_p]),
             ("hvm_tree_all", u64, [u64, u64, ctypes.c_void_p]),
         ):
@@ -113,10 +116,13 @@ class Image:
         if owner is not None:
             owner.take_changes()
             owner.saved = self.save()
+            if owner.shadow is not None:
+                owner.shadow.saved = owner.shadow.image.save()
 
-    def begin(self, driver: NativeDriver) -> None:
-        """A new world: the image as it was loaded."""
-        self._put_away()
+    def begin(self, driver: NativeDriver | Shadow) -> None:
+        """A new world: the image as it was loaded. The second image's old world goes with the first one's."""
+        if not driver.follows:
+            self._put_away()
         self.owner_ref = driver.ref
         driver.saved = None
         kernel = driver.kernel
@@ -129,6 +135,13 @@ class Image:
         assert driver.saved is not None
         self.restore(driver.saved)
         driver.saved = None
+        shadow = driver.shadow
+        if shadow is not None:
+            assert shadow.saved is not None
+            shadow.image.owner_ref = shadow.ref
+            shadow.image.restore(shadow.saved)
+            shadow.saved = None
+        driver.follow()
 
     def forget(self) -> None:
         """Nobody's world is in the image any more."""

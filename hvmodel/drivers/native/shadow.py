@@ -2,18 +2,17 @@
 
 It follows the first one call by call, is answered what the first one was answered, and ends where it asks or answers anything else:
 there a value that was never set has decided something. That is found in the run itself, so that it replays and is minimised like
-every other finding.
+every other finding. The calls are made from C; here is what both images of a world have in common.
 """
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hvmodel.drivers.native import image as at
 from hvmodel.drivers.native.image import Image
-from hvmodel.kernel.iommu import Device
 from hvmodel.kernel.services import Kernel
 
 if TYPE_CHECKING:
@@ -23,70 +22,49 @@ _ARENA = 1 << 30
 _STATE = 1 << 20
 
 
+def pair(first: Image, second: Image) -> None:
+    """Once after loading: ``second`` follows ``first``, which learns what lies where in it."""
+    lies = first.library.hvm_lies
+    for what, size in ((0, _ARENA), (1, _STATE)):
+        lies(first.place(what), size, second.place(what))
+    own = {variable.name: variable.address for variable in second.dwarf.variables}
+    for variable in first.dwarf.variables:
+        if variable.name in own and variable.size and variable.name != "__func__":
+            lies(first.base + variable.address, variable.size, second.base + own[variable.name])
+    second.library.hvm_follow(first.library.hvm_record_of())
+
+
 class Shadow:
-    """One world's second image."""
+    """One world's second image; it is in the image whenever the first one is."""
+
+    follows = True
 
     def __init__(self, driver: NativeDriver, image: Image) -> None:
         self.ref = weakref.ref(self)
         self.image = image
         self.kernel: Kernel = driver.kernel
+        self.shadow = None
         self.saved: bytes | None = None
         self.raised: BaseException | None = None
         self.registering: Callable[[], int] = lambda: 0
-        first = driver.image
-        self._first = first
-        self._ranges = [(first.place(what), image.place(what), size) for what, size in ((0, _ARENA), (1, _STATE))]
-        own = {variable.name: variable.address for variable in image.dwarf.variables}
-        self._statics = {
-            first.base + variable.address: (image.base + own[variable.name], variable.size)
-            for variable in first.dwarf.variables
-            if variable.name in own and variable.name != "__func__"
-        }
         image.begin(self)
-        image.library.hvm_pair(2, first.library.hvm_record_of())
+
+    def lead(self, first: Image, on: bool) -> None:
+        """Whether the first image has this one follow it from now on."""
+        library = self.image.library
+        call, left = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (library.hvm_call, library.hvm_left))
+        first.library.hvm_lead(call if on else 0, library.hvm_shared(), left)
 
     def take_changes(self) -> None:
         """Nobody looks at its trees."""
-
-    def here(self) -> Image:
-        """The image with this world in it."""
-        if self.image.owner_ref is not self.ref:
-            self.image.enter(self)
-        return self.image
-
-    def add_device(self, device: Device) -> None:
-        """The same device in the second image."""
-        self.here().add_device(device)
-
-    def there(self, address: int) -> int:
-        """The same thing's address in the second image; 0 and what is no address stay."""
-        for start, other, size in self._ranges:
-            if 0 <= address - start < size:
-                return other + address - start
-        for start, (other, size) in self._statics.items():
-            if 0 <= address - start < max(size, 1):
-                return other + address - start
-        return address
 
     def service(self, _service: int, _a: int, _b: int, _where: int, _text: str) -> int:
         """The one thing that the second image asks itself: to be registered, which happens once for both."""
         return self.registering()
 
-    def parted(self, op: int, context: int, arguments: tuple[int, ...], value: int | None) -> str | None:
-        """Do one call again; None if it is the same as in the first image, else where it parts. ``value`` is what came of it there,
-        None if that is not known yet."""
-        image = self.here()
-        mapped = self._first.shared[at.MAPPED]
-        mine = image.call(op, context, *arguments)
-        outcome = image.shared[at.ENDED] & 0xFF
+    def init(self, context: int) -> None:
+        """Its init function, while that of the first image registers: raises what comes up in it."""
+        self.image.call(1, context, 0, 0, 0, 0, 0, 0)
         if self.raised is not None:
             raised, self.raised = self.raised, None
             raise raised
-        if value is None and not outcome:
-            return None
-        if outcome or image.library.hvm_record_state(1):
-            place = self._first.where(image.library.hvm_record_state(2))
-            return f"whether {place} is reached" if place else f"what {image.where(image.shared[at.CRASH_WHERE])} does"
-        if mine != self.there(value or 0) or image.shared[at.MAPPED] != mapped:
-            return "what the call answers"
-        return None

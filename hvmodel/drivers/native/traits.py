@@ -111,7 +111,9 @@ class _TrialKernel:
 class _Trial:
     """A driver's place in the image for one short run, with a hypervisor that grants everything."""
 
+    follows = False
     saved: bytes | None = None
+    shadow = None
     raised: BaseException | None = None
 
     def __init__(self, image: Image, traits: Traits) -> None:

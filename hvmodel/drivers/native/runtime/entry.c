@@ -319,9 +319,6 @@ void hvm_changed(struct rb_root_cached *root, struct interval_tree_node *node)
 
 /* --- calls of the driver --------------------------------------------------------------------------------------------------- */
 
-enum hvm_op { OP_DETECT, OP_INIT, OP_OPTION, OP_PROBE, OP_FINALIZE, OP_RELEASE, OP_ALLOC, OP_IDENTITY, OP_FREE, OP_ATTACH, OP_MAP, OP_UNMAP,
-	      OP_LOOKUP, OP_TYPE, OP_CAPABLE, OP_RESERVED };
-
 static const struct iommu_domain_ops *ops_of(struct iommu_domain *domain)
 {
 	return domain->ops ? domain->ops : hvm->ops->default_domain_ops;
@@ -482,6 +479,12 @@ u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 	image->edges = edges;
 	hvm->context = 0;
 	shared->ended = hvm_ended(outcome);
+	if (image->second) {
+		if (outcome != HVM_OK)
+			image->second = NULL;
+		else if (op != OP_INIT && hvm_parts(op, call, a, b, c, d, e, f, value))
+			shared->ended |= HVM_PARTED;
+	}
 	return value;
 }
 

@@ -32,6 +32,7 @@ enum hvm_service { /* what Python is asked */
 };
 
 enum hvm_outcome { HVM_OK, HVM_UNWOUND, HVM_CRASHED };
+#define HVM_PARTED 0x80 /* beside an outcome: the second image did not do the same */
 
 typedef u64 (*hvm_door_t)(u64 control, u64 round, u64 has_output, u64 where);
 typedef u64 (*hvm_service_t)(u64 service, u64 a, u64 b, u64 where, const char *text);
@@ -44,6 +45,7 @@ struct hvm_shared {
 	u64 unwind;  /* set by a callback that wants the call to end */
 	u64 crash_kind, crash_address, crash_where;
 	u64 budget;  /* edges that one call may take */
+	u64 parted;  /* where the first image asked what the second one did not; 0: they answer differently */
 };
 
 struct hvm { /* the state: saved, restored, zeroed */
@@ -76,6 +78,10 @@ struct hvm_row { /* one question and its answer, see shadow.c */
 	u64 kind, a, hash, answer, where;
 };
 
+struct hvm_range {
+	u64 from, size, to;
+};
+
 struct hvm_record {
 	u64 rows, npages, full;
 	struct hvm_row row[HVM_ROWS];
@@ -103,6 +109,11 @@ struct hvm_image { /* what does not change with the world */
 	bool has_stack;
 	struct hvm_record *record;
 	bool recording, replaying, free_run;
+	u64 (*second)(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f); /* hvm_call of the second image */
+	struct hvm_shared *second_shared;
+	u64 (*second_left)(u64 what);
+	struct hvm_range range[64]; /* what lies where in it */
+	u32 nranges;
 	u64 replayed, replayed_pages;
 };
 
@@ -120,7 +131,10 @@ void hvm_check(const void *address, size_t size, bool write, u64 where);
 void *hvm_allocate(size_t size, u32 owner, u64 where);
 struct hvm_object *hvm_object_of(const void *address);
 void hvm_free_now(void *object, u64 where);
-u64 hvm_hash_page(const void *page);
+u64 hvm_hash_page(const void *page, u64 control);
+bool hvm_parts(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f, u64 value);
+enum hvm_op { OP_DETECT, OP_INIT, OP_OPTION, OP_PROBE, OP_FINALIZE, OP_RELEASE, OP_ALLOC, OP_IDENTITY, OP_FREE, OP_ATTACH, OP_MAP, OP_UNMAP,
+	      OP_LOOKUP, OP_TYPE, OP_CAPABLE, OP_RESERVED };
 u64 hvm_hash_text(const char *text);
 void hvm_note(u64 kind, u64 a, u64 hash, u64 answer, const void *page, u64 where);
 u64 hvm_replay(u64 kind, u64 a, u64 hash, void *page, u64 where);

@@ -237,7 +237,7 @@ static u64 hvm_door(u64 control, void *input, void *output, u64 round, u64 where
 {
 	struct hvm_image *image = hvm_image;
 	sigjmp_buf *entry = image->entry;
-	u64 status, hash = image->recording || image->replaying ? hvm_hash_page(input) : 0;
+	u64 status, hash = image->recording || image->replaying ? hvm_hash_page(input, control) : 0;
 
 	if (image->replaying)
 		return hvm_replay(HVM_DOOR, control, hash, output, where);

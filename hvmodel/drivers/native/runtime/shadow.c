@@ -9,6 +9,8 @@
 #undef memcpy
 #include <string.h>
 
+u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
+
 static u64 hvm_hash(const void *bytes, u64 size)
 {
 	const u8 *at = bytes;
@@ -24,9 +26,12 @@ static u64 hvm_hash(const void *bytes, u64 size)
 	return hash;
 }
 
-u64 hvm_hash_page(const void *page)
+/* What a hypercall can read of its page: the header and as many list entries as it has reps. */
+u64 hvm_hash_page(const void *page, u64 control)
 {
-	return page ? hvm_hash(page, PAGE_SIZE) : 0;
+	u64 size = 64 + 8 * (control >> HV_HYPERCALL_REP_COMP_OFFSET & 0xfff);
+
+	return page ? hvm_hash(page, size < PAGE_SIZE ? size : PAGE_SIZE) : 0;
 }
 
 u64 hvm_hash_text(const char *text)
@@ -69,25 +74,77 @@ u64 hvm_replay(u64 kind, u64 a, u64 hash, void *page, u64 where)
 	return row->answer;
 }
 
-/* `role`: 0 alone, 1 first, 2 second; `record` is the first one's. */
-void hvm_pair(u64 role, struct hvm_record *record)
+/* The same thing's address in the second image; what is no address stays. */
+u64 hvm_there(u64 address)
 {
-	hvm_image->recording = role == 1;
-	hvm_image->replaying = role == 2;
-	if (role == 2)
-		hvm_image->record = record;
+	struct hvm_image *image = hvm_image;
+	u32 i;
+
+	for (i = 0; i < image->nranges; i++)
+		if (address - image->range[i].from < image->range[i].size)
+			return image->range[i].to + (address - image->range[i].from);
+	return address;
+}
+
+/* Do a call again in the second image. Whether it parts; then that was the last call there. */
+bool hvm_parts(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f, u64 value)
+{
+	struct hvm_image *image = hvm_image;
+	u64 (*second)(u64, u64, u64, u64, u64, u64, u64, u64) = image->second;
+	u64 mine, left;
+
+	if (image->record->full) {
+		image->second = NULL;
+		return false;
+	}
+	if (op == OP_ATTACH)
+		b = hvm_there(b), c = hvm_there(c);
+	mine = second(op, call, hvm_there(a), b, c, d, e, f);
+	left = image->second_left(0);
+	if (image->second_shared->ended & 0xff || left) {
+		image->shared.parted = left ? left : image->second_shared->crash_where;
+	} else {
+		if (mine == hvm_there(value) && image->second_shared->mapped == image->shared.mapped)
+			return false;
+		image->shared.parted = 0;
+	}
+	image->second = NULL;
+	return true;
+}
+
+/* This image is a second one from now on. */
+u64 hvm_follow(struct hvm_record *record)
+{
+	hvm_image->replaying = true;
+	hvm_image->record = record;
+	return (u64)hvm_call;
+}
+
+/* This image is a first one in this world (or none: `second` is 0). */
+void hvm_lead(u64 second, struct hvm_shared *shared, u64 left)
+{
+	hvm_image->second = (u64 (*)(u64, u64, u64, u64, u64, u64, u64, u64))second;
+	hvm_image->second_shared = shared;
+	hvm_image->second_left = (u64 (*)(u64))left;
+	hvm_image->recording = second != 0;
+}
+
+void hvm_lies(u64 from, u64 size, u64 to)
+{
+	if (hvm_image->nranges < 64)
+		hvm_image->range[hvm_image->nranges++] = (struct hvm_range){ from, size, to };
+}
+
+/* Where the first image asked what this one has not asked. */
+u64 hvm_left(u64 unused)
+{
+	struct hvm_record *record = hvm_image->record;
+
+	(void)unused;
+	return !hvm_image->free_run && hvm_image->replayed < record->rows ? record->row[hvm_image->replayed].where : 0;
 }
 
 struct hvm_record *hvm_record_of(void)
 {
 	return hvm_image->record;
-}
-
-u64 hvm_record_state(u64 what)
-{
-	struct hvm_record *record = hvm_image->record;
-
-	if (what == 2) /* where the first one asked what the second one did not */
-		return hvm_image->replayed < record->rows ? record->row[hvm_image->replayed].where : 0;
-	return what == 0 ? record->full : record->rows - hvm_image->replayed;
 }
