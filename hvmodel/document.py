@@ -198,6 +198,8 @@ svg.ruler .limbo { fill: var(--blue); fill-opacity: .25; stroke: var(--blue); st
 svg.ruler .several { fill: var(--blue); fill-opacity: .6; } svg.ruler .cut { stroke: var(--paper); stroke-width: 2; }
 svg.ruler rect.wrong { fill: var(--red); } svg.ruler rect.missing { fill: none; stroke: var(--red); stroke-dasharray: 4 3; }
 svg.ruler .mark { stroke: var(--red); stroke-width: 3; } svg.ruler text.wrong { fill: var(--red); font-weight: 600; }
+svg.ruler .narrow { display: none; }
+@media (max-width: 44rem) { svg.ruler .narrow { display: inline; } svg.ruler .wide { display: none; } }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; } h2 { break-after: avoid; }
   figure, tr, .tree li { break-inside: avoid; } }
 """.strip()

@@ -31,6 +31,7 @@ from hvmodel.traces.explain import as_html, as_markdown, explain, html, markdown
 from hvmodel.traces.explain.calls import folded
 from hvmodel.traces.explain.changes import changes
 from hvmodel.traces.explain.meaning import HARM, SEVERITY
+from hvmodel.traces.explain.plain import code, plain
 from hvmodel.traces.explain.requests import request
 from hvmodel.traces.explain.told import MAX_ACTS, Act, Gap, Story
 from hvmodel.traces.format import Trace, write
@@ -174,6 +175,8 @@ def test_assumptions_are_spelled_out() -> None:
     assert acts(one)[3].refusals[0].endswith("(never reached)")
     assert "an earlier kernel left the domains 0x7" in one.beginning
     assert "boot option hv_no_attdev" in one.beginning
+    assert "remap_other=0x65" in on_paper(one)
+    assert "**Assumed:** detach_leaves=none" in as_markdown(one)
 
 
 # --- every kind of finding ------------------------------------------------------------------------------------------------
@@ -230,6 +233,8 @@ def test_a_long_trace_stays_short_and_says_what_it_left_out() -> None:
     gaps = " ".join(act.text for act in one.acts if isinstance(act, Gap))
     assert re.search(r"\d+ operations not shown here \(\d+ \w+", gaps)
     assert "hypercalls" in gaps
+    idle = story(replace(STALE, operations=[*STALE.operations, *[ops.Lookup(7)] * 60]), "posted-v0", False)
+    assert idle.acts[-1] == Gap(5, 64, "60 operations not shown here (60 lookup), 0 hypercalls, 60 had nothing to act on")
 
 
 def test_thousands_of_calls_are_a_few_lines() -> None:
@@ -260,6 +265,19 @@ def test_folding_loses_nothing(items: list[int], period: int, times: int) -> Non
         shown += count
     assert shown == len(whole_list)
     assert len(tree) <= 2 * len(items) + max(3 * period, 3) + 1
+
+
+def test_little_is_not_folded() -> None:
+    """Protects short stories: what is not longer than its fold is shown as it is."""
+    for items, lines in (("aaa", 3), ("aaaa", 3), ("ababab", 6), ("abababab", 5), ("abcabcabcabcd", 8)):
+        assert len(folded(items, str, Branch)) == lines
+
+
+def test_text_is_cut_and_counted() -> None:
+    """Protects against a file whose texts are longer than the rest of the page."""
+    assert plain("x" * 500) == "x" * 300 + " ... and 200 more characters"
+    assert plain("a\tb\u202e\ud800é") == "a\\tb\\u202e\\ud800é"
+    assert code("`") == "`'`"
 
 
 # --- hostile traces -------------------------------------------------------------------------------------------------------
@@ -441,6 +459,7 @@ def test_markdown_carries_the_ruler_in_ascii() -> None:
     assert block.isascii()
     assert "#" in block
     assert max(map(len, block.splitlines())) <= 76
+    assert "\nchanged   view\ndomain 1  caller, driver  - [0x100000, 0x10ffff]: 16 pages (64 KiB)\n" in mail
 
 
 def test_blocks_of_a_page_in_both_forms() -> None:

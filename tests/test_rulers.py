@@ -239,6 +239,8 @@ def test_one_stale_page_among_thousands_is_seen(missing: int, width: int) -> Non
         assert (hot[0].start, hot[0].end) == (4 * missing, 4 * missing + 1)
         first, last = one.columns_of(hot[0].start, hot[0].end)
         assert last - first > 1
+        at = ruler.pieces.index(hot[0])
+        assert all(piece.end - piece.start <= 3 for piece in ruler.pieces[max(at - 2, 0) : at + 3])
 
 
 @given(domains(), st.integers(1, 12))
@@ -263,6 +265,7 @@ def test_fewer_pieces_say_the_same(view: DomainView, most: int) -> None:
 def test_a_scale_refuses_what_does_not_fit() -> None:
     """Protects against columns that stand for two things unsaid: more intervals than columns is an error, not a picture."""
     assert scale([1, 2, 3], [5.0, 5.0], 2).columns == (0, 1, 2)
+    assert scale([0, 1, 2, 3, PAGE_END], [90.0, 1.0, 1.0, 1.0], 6).columns == (0, 3, 4, 5, 6)
     with pytest.raises(ValueError, match="2 intervals do not fit into 1 columns"):
         scale([1, 2, 3], [5.0, 5.0], 1)
 
@@ -284,3 +287,10 @@ def test_a_drawing_is_well_formed_and_inside_its_frame(view: DomainView) -> None
     held = any(state != HOLE for piece in ruler.pieces for state in piece.states)
     assert bool(bars) == (held or bool(ruler.parted))
     assert sum(text.attrib.get("class") == "wrong" for text in root.findall("text")) == len(ruler.parted)
+
+
+def test_what_is_missing_is_drawn() -> None:
+    """Protects the eye in the other direction: where a view lacks what it should have, the page shows an empty frame."""
+    ((ruler, one),) = fitted([ruler_of(domain(((16, 20, 99),), ((16, 20, 99),)))], COLUMNS)
+    looks = [bar.attrib["class"] for bar in ElementTree.fromstring(svg(ruler, one)).findall("rect")]
+    assert looks == ["held", "held", "missing wrong"]

@@ -62,7 +62,7 @@ def _domain(old: DomainView | None, new: DomainView | None) -> Iterator[Change]:
     moved = {who: _pages((old.pages if old else empty).get(who, ()), new.pages[who]) for who in new.pages}
     limbo = _ranges(_difference(new.limbo, old.limbo if old else ()))
     if limbo:
-        moved["caller"] = f"{moved['caller']}; not told to be gone: {limbo}" if moved["caller"] else f"not told to be gone: {limbo}"
+        moved["caller"] = f"{moved['caller']}; in limbo now: {limbo}" if moved["caller"] else f"in limbo now: {limbo}"
     yield from _together(new.name, moved)
     yield from _counts(old, new)
 
@@ -188,7 +188,7 @@ def parting(views: Views) -> tuple[Change, ...]:
         if not domain.pages_agree:
             found += [Change(domain.name, who, _holds(pages)) for who, pages in domain.pages.items()]
             if domain.limbo:
-                found.append(Change(domain.name, "caller", f"asked to unmap, not told to be gone: {_ranges(domain.limbo)}"))
+                found.append(Change(domain.name, "caller", f"in limbo: {_ranges(domain.limbo)}"))
         if not domain.count_agrees:
             found.append(Change(domain.name, "driver", f"counts {counted(domain.counted or 0, 'device')} in it"))
             found.append(Change(domain.name, "hypervisor", f"has {counted(domain.attached, 'device')} in it"))

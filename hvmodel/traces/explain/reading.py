@@ -29,7 +29,7 @@ def lines(story: Story) -> Iterator[str]:
             "Addresses below are where something begins or ends."
         )
     if any(state & LIMBO for ruler in rulers for piece in ruler.pieces for state in piece.states):
-        yield "Lightly shaded (or ?): the caller asked to unmap these pages and was not told that they are gone; both is right."
+        yield "limbo, lightly shaded (or ?): what the caller asked to unmap and was not told is gone; it may be mapped or not."
     if any(ruler.merged for ruler in rulers):
         yield "Where there are too many ranges a column stands for several; shaded (or %) is one in which not all pages are alike."
     for kind in MEANINGS:

@@ -180,17 +180,16 @@ def _chunks(pieces: list[Piece], count: int) -> Iterator[Piece]:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Which column each cut has. ``edges`` are pages, ``columns`` the column at which each is; with fewer columns than pieces
-    some are in one. ``width`` is the number of columns, with a margin for what lies before and after."""
+    """Which column each cut has: ``columns`` in the order of ``edges``, which are pages; no two share one. ``width`` is the number
+    of columns, with a margin for what lies before and after."""
 
     edges: tuple[int, ...]
     columns: tuple[int, ...]
     width: int
 
     def columns_of(self, start: int, end: int) -> tuple[int, int]:
-        """The columns ``[first, last)`` of the pages ``[start, end)``, which are cuts: one at least."""
-        first = self.columns[bisect_left(self.edges, start)]
-        return first, max(self.columns[bisect_left(self.edges, end)], first + 1)
+        """The columns ``[first, last)`` of the pages ``[start, end)``, both of which are cuts."""
+        return self.columns[bisect_left(self.edges, start)], self.columns[bisect_left(self.edges, end)]
 
 
 def scale(edges: Sequence[int], wishes: Sequence[float], width: int) -> Scale:

@@ -13,8 +13,8 @@ from hvmodel.traces.explain.ruler_text import WRONG, address, order, place
 COLUMNS = 120
 """Columns of the scale of a drawing."""
 
-NARROW = 34
-"""Letters of an address line that fit on a telephone; addresses keep clear of each other even there."""
+LETTERS = {"narrow": 34, "wide": 90}
+"""Letters of an address line that fit on a telephone and on a screen or a sheet; the style of the page shows one of the two."""
 
 LANE, ROW = 24, 19
 """Pixels from one lane to the next, and from one line of text to the next."""
@@ -26,10 +26,10 @@ def svg(ruler: Ruler, scale: Scale) -> str:
 
 
 def _svg(ruler: Ruler, scale: Scale) -> Iterator[str]:
-    labels = _labels(ruler, scale)
+    labels = {name: _labels(ruler, scale, letters) for name, letters in LETTERS.items()}
     lanes = len(ruler.lanes) * LANE
     marks = lanes + len(ruler.parted) * ROW
-    height = marks + 12 + (max((row for _, _, row, _ in labels), default=0) + 1) * ROW
+    height = marks + 12 + (max((row for some in labels.values() for _, _, row, _ in some), default=0) + 1) * ROW
     yield f'<svg class="ruler" role="img" aria-label="{escape(_words(ruler))}" width="100%" height="{height}">'
     for number, lane in enumerate(ruler.lanes):
         y = number * LANE
@@ -38,11 +38,14 @@ def _svg(ruler: Ruler, scale: Scale) -> Iterator[str]:
         yield from _lane(ruler, scale, number, y)
     for number, (kind, pages) in enumerate(ruler.parted):
         yield from _mark(ruler, scale, kind, pages, lanes + number * ROW)
-    for column, text, row, end in labels:
-        x = _percent(column, scale)
-        yield f'<line class="tick" x1="{x}" x2="{x}" y1="{marks}" y2="{marks + 6 + row * ROW}"/>'
-        anchor = ' text-anchor="end"' if end else ""
-        yield f'<text class="at" x="{x}" y="{marks + 18 + row * ROW}"{anchor}>{escape(text)}</text>'
+    for name, some in labels.items():
+        yield f'<g class="{name}">'
+        for column, text, row, end in some:
+            x = _percent(column, scale)
+            yield f'<line class="tick" x1="{x}" x2="{x}" y1="{marks}" y2="{marks + 6 + row * ROW}"/>'
+            anchor = ' text-anchor="end"' if end else ""
+            yield f'<text class="at" x="{x}" y="{marks + 18 + row * ROW}"{anchor}>{escape(text)}</text>'
+        yield "</g>"
     yield "</svg>"
 
 
@@ -91,18 +94,16 @@ def _mark(ruler: Ruler, scale: Scale, kind: str, pages: int, y: int) -> Iterator
     yield f'<text class="wrong" x="{x}" y="{y + 16}" text-anchor="{anchor}">{words}</text>'
 
 
-def _labels(ruler: Ruler, scale: Scale) -> list[tuple[int, str, int, bool]]:
-    """Column, address, row and whether the text ends at its column."""
+def _labels(ruler: Ruler, scale: Scale, letters: int) -> list[tuple[int, str, int, bool]]:
+    """Column, address, row and whether the text ends at its column, where a line has so many letters."""
     at = dict(zip(scale.edges, scale.columns, strict=True))
     columns = [min(at[edge], scale.width) for edge in ruler.edges]
-    narrow = [
-        (min(column * NARROW // scale.width, NARROW - 1), address(edge)) for edge, column in zip(ruler.edges, columns, strict=True)
-    ]
-    numbers = {(column, text): number for number, (column, text) in reversed(list(enumerate(narrow)))}
+    coarse = [min(column * letters // scale.width, letters - 1) for column in columns]
+    texts = [address(edge) for edge in ruler.edges]
     found = []
-    for label in place(narrow, order(ruler), NARROW):
-        number = numbers[label.column, label.text]
-        found.append((columns[number], label.text, label.row, label.start < label.column))
+    for label in place(list(zip(coarse, texts, strict=True)), order(ruler), letters):
+        column = next(columns[i] for i, text in enumerate(texts) if text == label.text)
+        found.append((column, label.text, label.row, label.start < label.column))
     return found
 
 

@@ -88,21 +88,15 @@ def _hot(ruler: Ruler, scale: Scale, lane: str, gutter: int) -> tuple[tuple[int,
 
 
 def _lane(ruler: Ruler, scale: Scale, number: int, glyphs: Glyphs) -> str:
-    states = [0] * scale.width
-    begins = [False] * scale.width
+    cells = [glyphs.hole] * scale.width
     for piece in ruler.pieces:
         first, last = scale.columns_of(piece.start, piece.end)
-        if piece.begins[number]:
-            begins[first] = True
-        for column in range(first, last):
-            states[column] |= piece.states[number]
-    return "".join(_cell(state, begin, glyphs) for state, begin in zip(states, begins, strict=True))
-
-
-def _cell(state: int, begin: bool, glyphs: Glyphs) -> str:
-    if state == MAPPED:
-        return glyphs.begin if begin else glyphs.mapped
-    return {0: glyphs.hole, HOLE: glyphs.hole, LIMBO: glyphs.limbo}.get(state, glyphs.several)
+        state = piece.states[number]
+        looks = {HOLE: glyphs.hole, MAPPED: glyphs.mapped, LIMBO: glyphs.limbo}
+        cells[first:last] = looks.get(state, glyphs.several) * (last - first)
+        if piece.begins[number] and state == MAPPED:
+            cells[first] = glyphs.begin
+    return "".join(cells)
 
 
 def _marks(ruler: Ruler, scale: Scale, kind: str, pages: int, gutter: int, width: int) -> Iterator[Line]:

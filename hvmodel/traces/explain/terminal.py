@@ -49,8 +49,6 @@ class Printer:
         self._print(Text(text, style=style))
 
     def _print(self, text: Text) -> None:
-        if self.ascii:
-            text.plain = only_ascii(text.plain)
         self.console.print(text, soft_wrap=True)
 
     def wrapped(self, text: str, indent: int = 0, hanging: int = 0, style: str = "", first: str = "") -> None:
