@@ -65,6 +65,10 @@ class Hit:
     fired: tuple[Fault, ...] = ()
 
 
+HEAVY = 2000
+"""A world that makes so many hypercalls and allocations counts as one more, so that a limit is one of work as well."""
+
+
 class Trials:
     """Runs candidates for one search, none of them twice. ``left`` is how many worlds may still be run, ``runs`` how many were."""
 
@@ -90,8 +94,13 @@ class Trials:
 
     def _run(self, case: Case) -> tuple[Hit | None, set[int]]:
         self.runs += 1
-        self.left -= 1
         world = World(case.config, self.driver)
+        try:
+            return self._applied(case, world)
+        finally:
+            self.left -= 1 + sum(world.faults.reached.values()) // HEAVY
+
+    def _applied(self, case: Case, world: World) -> tuple[Hit | None, set[int]]:
         matches, apply = self.target.matches, world.apply
         level, idle = 0, set[int]()
         for index, operation in enumerate(case.operations):
