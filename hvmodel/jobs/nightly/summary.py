@@ -42,7 +42,8 @@ def page(books: Books, when: str, notes: Sequence[str] = ()) -> Page:
         Section("Branches of the driver", _branches(nights)),
         Section("Survival of variants", _survival(books, nights)),
     ]
-    return Page(f"{books.ledger.driver}, night of {when}", verdict, mood, sections)
+    driver = "".join(letter if letter.isalnum() or letter in "+-_. " else "?" for letter in books.ledger.driver)
+    return Page(f"{driver}, night of {when}", verdict, mood, sections)
 
 
 def _verdict(books: Books, nights: Night, what: What) -> tuple[str, str]:
