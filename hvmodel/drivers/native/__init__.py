@@ -25,20 +25,21 @@ def native_entry(name: str) -> DriverEntry:
     Raises NativeError, in one line, for a path that cannot be read, a file that does not compile or is not this driver, or if there
     is no compiler.
     """
-    path = Path(os.path.expanduser(name.removeprefix(PREFIX)))
-    from hvmodel.drivers.native.build import read_source
-
-    source = read_source(path)
-    tree = os.environ.get(TREE_VARIABLE, "")
-    return _entry(name, path.absolute(), source, tree, os.environ.get("CC", ""), os.environ.get("PATH", ""))
+    path = os.path.expanduser(name.removeprefix(PREFIX))
+    try:
+        found = os.stat(path)
+        stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
+    except OSError:
+        stamp = (0, 0, 0)  # read_source says what is wrong
+    return _entry(name, os.path.abspath(path), stamp, *(os.environ.get(key, "") for key in (TREE_VARIABLE, "CC", "PATH")))
 
 
 @lru_cache(maxsize=64)
-def _entry(name: str, path: Path, _source: bytes, tree: str, _cc: str, _search: str) -> DriverEntry:
+def _entry(name: str, path: str, _stamp: tuple[int, int, int], tree: str, _cc: str, _search: str) -> DriverEntry:
     from hvmodel.drivers.native.build import build
     from hvmodel.drivers.native.driver import NativeLoader
 
-    made = build(path, Path(tree) if tree else None)
+    made = build(Path(path), Path(tree) if tree else None)
     return DriverEntry(name, f"the C file {path}", NativeLoader(made, made.image, made.shadow))
 
 
