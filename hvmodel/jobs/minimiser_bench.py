@@ -183,8 +183,8 @@ class Figures:
 
 
 def figures(samples: Sequence[Sample]) -> Figures:
-    """Sum up. The shortest known trace of a variant is the shortest that any of its samples with the same property came to; that of a
-    manner, which is all that the minimiser was asked to keep, the shortest of any that failed in the same manner."""
+    """Sum up. The shortest known trace of a variant is the shortest that any of its samples with the same property came to; that of
+    a manner, which is all that the minimiser was asked to keep, the shortest of any that failed in the same manner."""
     least: dict[tuple[object, ...], int] = defaultdict(lambda: 1 << 30)
     for item in samples:
         for key in ((item.driver, item.property_id), (item.driver, item.property_id, item.manner)):
@@ -234,12 +234,12 @@ def run(traces: int, seed: int, jobs: int, drivers: Sequence[str], console: Cons
     each = [entry[2] for entry in came.by_variant.values()]
     before, worlds = median(item.before for item in samples), median(item.runs for item in samples)
     ms = [f"{1000 * seconds:.1f} ms" for seconds in (came.median, came.p99, came.most)]
-    short = [f"{count:,} ({100 * count / came.samples:.1f} %)" for count in (came.shortest_of_manner, came.shortest)]
+    shares = [f"{count:,} ({100 * count / came.samples:.1f} %)" for count in (came.shortest_of_manner, came.shortest)]
     for line in (
         f"{came.samples:,} failing traces of {len(came.by_variant)} variants (seed {seed}), median {before:g} operations before",
         f"processor time: median {ms[0]}, 99 in 100 under {ms[1]}, most {ms[2]}; median {worlds:g} worlds",
-        f"operations: median {came.length:g}; as short as the shortest known that fails in the same manner: {short[0]}, "
-        f"in any manner: {short[1]}",
+        f"operations: median {came.length:g}; as short as the shortest known that fails in the same manner: {shares[0]}, "
+        f"in any manner: {shares[1]}",
         f"same property: {came.same_property:,}; minimised again the same: {came.stable:,}",
         f"files: {len({item.file for item in samples}):,} in all; by variant median {median(each):g}, most {max(each)}",
         "all targets are met" if came.met else "NOT all targets are met",
