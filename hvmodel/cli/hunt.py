@@ -11,6 +11,7 @@ from rich.console import Console
 
 from hvmodel.callers.levels import LEVELS
 from hvmodel.cli.arguments import Verbs, cannot_write, number, unknown_driver, usage
+from hvmodel.drivers import folder_name
 from hvmodel.rules.worlds import PROFILE_NAMES
 
 
@@ -41,7 +42,7 @@ def _hunt(args: argparse.Namespace, console: Console) -> int:
     if args.profile not in (*PROFILE_NAMES, "all"):
         return usage(f"no profile is called {args.profile!r} (known: all, {', '.join(PROFILE_NAMES)})")
     if args.out is None:
-        args.out = Path("findings") / args.driver
+        args.out = Path("findings") / folder_name(args.driver)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=args.out).close()

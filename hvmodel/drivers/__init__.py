@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 
 from hvmodel.drivers.honest import HONEST, SaysLess
 from hvmodel.drivers.interface import Driver, DriverEntry
-from hvmodel.drivers.native import NativeError, is_native, native_entry
+from hvmodel.drivers.native import PREFIX, NativeError, is_native, native_entry
 from hvmodel.drivers.posted_v0 import PostedV0
 from hvmodel.drivers.repaired import Repaired
 from hvmodel.drivers.variants import VARIANTS
@@ -52,6 +53,14 @@ for _variant in VARIANTS.values():
     register(_variant)
 
 
+def folder_name(name: str) -> str:
+    """A driver's name as that of one folder: for a C file its own name and that of the folder it is in."""
+    if not is_native(name):
+        return name
+    path = Path(name.removeprefix(PREFIX)).absolute()
+    return f"native-{path.parent.name}-{path.stem}"
+
+
 def no_such_driver(name: str) -> str:
     """What to say about a name that no driver has, or about a C file that is no driver."""
     if is_native(name):
@@ -60,4 +69,4 @@ def no_such_driver(name: str) -> str:
     return f"no driver is called {name!r} ({'did you mean ' + ' or '.join(near) if near else 'see hvmodel drivers'})"
 
 
-__all__ = ["REGISTRY", "Driver", "DriverEntry", "no_such_driver", "register"]
+__all__ = ["REGISTRY", "Driver", "DriverEntry", "folder_name", "is_native", "no_such_driver", "register"]

@@ -40,13 +40,14 @@ class Hypercall:
 
     @property
     def line(self) -> str:
-        """``UNMAP_DEVICE_GPA_PAGES id 0x1, va_base 0x100000, reps 256 -> SUCCESS, 256 done``."""
+        """``UNMAP_DEVICE_GPA_PAGES id 0x1, va_base 0x100000, reps 256 -> SUCCESS, 256 done``, and where a driver in C issued it."""
         parts = [f"{name} {value:#x}" for name, value in self.fields]
         if self.reps is not None:
             parts.append(f"reps {self.reps}")
             if self.start:
                 parts.append(f"from {self.start}")
-        return f"{self.name} {', '.join(parts)} -> {self.answer}"
+        at = f"  [{self.record.where}]" if self.record.where else ""
+        return f"{self.name} {', '.join(parts)} -> {self.answer}{at}"
 
     @property
     def answer(self) -> str:
