@@ -48,7 +48,6 @@ from __future__ import annotations
 import os
 
 import pytest
-
 from hvmodel.drivers import REGISTRY, no_such_driver
 from hvmodel.traces.export import FAILS, UNDETERMINED, run_case
 from hvmodel.traces.format import from_json
