@@ -7,6 +7,7 @@ compiled with two arguments; a header that the shim does not have becomes an emp
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -151,6 +152,7 @@ class _Maker:
     ) -> None:
         self.work, self.path, self.tree, self.compiler = work, path, tree, compiler
         self.stood_in: list[str] = []
+        self.objects: list[str] = []
         self.folder = work / "tree" / "drivers" / "iommu" / "here"  # deep enough for "../" in front of a header
         self.folder.mkdir(parents=True)
         (self.folder / path.name).write_bytes(source)
@@ -163,14 +165,15 @@ class _Maker:
         """Compile and link both images; returns what to remember."""
         fills = all(self.compiler.accepts(self.compiler.fill(pattern), self.work) for pattern in ("pattern", "zero"))
         old = self._driver("first.o", WATCHED + (self.compiler.fill("pattern") if fills else ()), None)
-        self._runtime(old)
+        self.objects = self._runtime(old)
         self._link("first.o", "image.so")
         if fills:  # else what was never set is not looked for
             self._driver("second.o", self.compiler.fill("zero"), old)
             self._link("second.o", "zeroed.so")
         for file in self.work.glob("*.o"):
             file.unlink()
-        shutil.rmtree(self.work / "tree")
+        for folder in ("tree", "made", "runtime", "kernel"):
+            shutil.rmtree(self.work / folder, ignore_errors=True)
         return {"attach_old": old, "stood_in": self.stood_in, "compiler": self.compiler.version}
 
     def _options(self, old: bool) -> list[str]:
@@ -207,19 +210,30 @@ class _Maker:
         place.write_text(STAND_IN, encoding="ascii")
         return True
 
-    def _runtime(self, old: bool) -> None:
-        options = [*self._options(old), "-DHVM_KERNEL_TREE=1"] if self.tree else self._options(old)
-        for name in RUNTIME:
-            self._ours([*options, "-O2", "-c", str(HERE / "runtime" / f"{name}.c"), "-o", str(self.work / f"{name}.o")])
-        if not self.tree:
-            return
+    def _runtime(self, old: bool) -> list[str]:
+        """The runtime's objects; the same for all drivers, they are kept as builds are."""
+        kept = self.work.parent / f"runtime-{_key(f'{old}', b'', {}, self.tree, self.compiler)}"
+        if not kept.exists():
+            ready = self.work / "runtime"
+            ready.mkdir()
+            options = [*PLAIN, "-O2", "-I", str(INCLUDE), f"-DHVM_ATTACH_OLD={int(old)}", f"-DHVM_KERNEL_TREE={int(bool(self.tree))}"]
+            for name in RUNTIME:
+                self._ours([*options, "-c", str(HERE / "runtime" / f"{name}.c"), "-o", str(ready / f"{name}.o")])
+            if self.tree:
+                self._kernel_tree(ready)
+            with contextlib.suppress(OSError):  # someone else was faster
+                ready.rename(kept)
+        return sorted(str(file) for file in kept.glob("*.o"))
+
+    def _kernel_tree(self, ready: Path) -> None:
+        """The interval tree of a kernel tree, with its own headers."""
         for name, data in self.tree.items():
             place = self.work / "kernel" / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
         for source in TREE_SOURCES:
-            target = self.work / f"kernel-{Path(source).stem}.o"
-            include = ["-I", "kernel/include", "-I", str(INCLUDE), "-I", str(INCLUDE / "kernel-tree")]
+            target = ready / f"kernel-{Path(source).stem}.o"
+            include = ["-I", "kernel/include", "-I", str(INCLUDE)]
             self._ours([*PLAIN, "-O2", "-w", *include, "-c", f"kernel/{source}", "-o", str(target)])
 
     def _ours(self, arguments: list[str]) -> None:
@@ -229,8 +243,8 @@ class _Maker:
             raise NativeError(f"{self.compiler.command[0]} does not compile the runtime: {first}")
 
     def _link(self, driver: str, target: str) -> None:
-        objects = [driver, *(f"{name}.o" for name in RUNTIME), *(f"kernel-{Path(s).stem}.o" for s in TREE_SOURCES if self.tree)]
-        done = self.compiler.run(["-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", *objects, "-o", target, "-ldl"], self.work)
+        arguments = ["-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", driver, *self.objects, "-o", target, "-ldl"]
+        done = self.compiler.run(arguments, self.work)
         if done.returncode:
             raise NativeError(_explain(done.stderr, self.path))
 

@@ -30,7 +30,6 @@ PLAIN = (
 )
 
 DRIVER = (
-    "-w",
     "-Werror=implicit-function-declaration",
     "-Werror=incompatible-pointer-types",
     "-Werror=int-conversion",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hvmodel.drivers.native import image as at
-from hvmodel.drivers.native.dwarf import Member
+from hvmodel.drivers.native.dwarf import Member, Variable
 from hvmodel.drivers.native.errors import NativeError
 from hvmodel.drivers.native.image import Image
 from hvmodel.hypervisor import abi
@@ -175,10 +175,21 @@ class _Trial:
             traits.ident = self._member(domains, ids)
             for variable in variables:
                 ahead = [seen[variable.address] - ident for seen, ident in zip(counters, ids, strict=True)]
-                if ahead[0] == ahead[1] and ahead[0] in (0, 1):
+                if ahead[0] == ahead[1] and ahead[0] in (0, 1) and self._counts(variable, ahead[0], devices[0]):
                     traits.counter = (variable.address, variable.size, ahead[0])
         self._learn_paddr(domains[0])
         self._learn_count(domains, devices, home)
+
+    def _counts(self, variable: Variable, ahead: int, device: int) -> bool:
+        """Whether the next id follows this variable."""
+        place = self.image.base + variable.address
+        before = self.image.read(place, variable.size)
+        self.image.library.hvm_write(place, variable.size, 0x7000 + ahead)
+        self._call(ALLOC, device)
+        if self.kernel.created[-1] == 0x7001:
+            return True
+        self.image.library.hvm_write(place, variable.size, before)
+        return False
 
     def _value(self, domain: int, member: Member) -> int:
         return self.image.read(domain - self.traits.domain_at + member.offset, member.size)

@@ -154,7 +154,7 @@ u64 hvm_load(u64 hint, u64 offset, u64 size, u64 door, u64 service, void *input,
 	image->python_output = output;
 	image->data = image->low + offset;
 	image->data_end = image->data + size;
-	image->shared.budget = 40000000;
+	image->shared.budget = 10000000;
 	hvm_image = image;
 	image->pristine = hvm_reserve(0, size + 1);
 	if (!image->pristine)
@@ -366,9 +366,11 @@ static u64 hvm_reserved(struct device *dev)
 	u64 n = 0;
 
 	hvm->ops->get_resv_regions(dev, &head);
-	for (at = head.next; at != &head; at = at->next, n++) {
+	for (at = head.next; at != &head; n++) {
 		struct iommu_resv_region *region = container_of(at, struct iommu_resv_region, list);
 
+		at = at->next;
+		region->list = (struct list_head){ NULL, NULL }; /* `head` is not the same next time */
 		if (n < 64) {
 			hvm_image->log[HVM_LOG_ROOM - 64 + n][0] = region->start;
 			hvm_image->log[HVM_LOG_ROOM - 64 + n][1] = region->start + region->length - 1;

@@ -1,0 +1,127 @@
+"""What goes wrong in C is a finding: memory, crashes, loops, values that were never set; each with its line, and never the end of the job."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from hvmodel import operations as ops
+from hvmodel.callers.levels import LEVELS
+from hvmodel.gears.walk import runs, walk
+from hvmodel.jobs.hunt import Hunter, Options
+from hvmodel.kernel.iommu import ENOMEM
+from hvmodel.operations import Fault
+from tests.native_subject import MAP_4, SMALL_NAME, failed, line_of, needs_compiler, planted, play
+
+pytestmark = needs_compiler
+
+CRASHES = [
+    ("map", "*(volatile u64 *)(iova - iova + 16) = 1;", "no-null-dereference", "a NULL pointer is followed"),
+    ("map", "*(volatile u64 *)0x123456789000ULL = 1;", "no-out-of-bounds", "nothing of the driver's"),
+    ("map", "((void (*)(void))(iova - iova))();", "no-null-dereference", "a NULL pointer is followed"),
+    ("map", "for (;;) barrier();", "every-call-ends", "round and round"),
+    ("map", "BUG();", "every-call-ends", "BUG"),
+    ("map", "{ volatile int zero = 0; status = 7 / zero; }", "every-call-ends", "division by zero"),
+]
+
+
+@pytest.mark.parametrize(("plant", "code", "prop", "words"), CRASHES, ids=["null", "wild", "jump", "loop", "abort", "division"])
+def test_a_crash_is_a_finding(tmp_path: Path, plant: str, code: str, prop: str, words: str) -> None:
+    """Whatever ends a call in C is reported once, in the right property and with its line; the world ends, the process does not."""
+    name = planted(tmp_path, plant, code)
+    world, outcomes = play(name, *MAP_4)
+    assert world.over
+    text = failed(outcomes[-1])[prop]
+    assert words in text
+    if "(void (*)" not in code:
+        assert f"small_map, small.c:{line_of(name, code)}" in text
+    _world, again = play(name, *MAP_4)
+    assert [failed(outcome) for outcome in again] == [failed(outcome) for outcome in outcomes]
+    assert not failed(play(SMALL_NAME, *MAP_4)[1][-1])
+
+
+def test_a_crash_is_minimised_and_the_hunt_goes_on(tmp_path: Path) -> None:
+    """A crash that needs two operations is brought down to them, and runs after it find other things."""
+    name = planted(tmp_path, "map", "if (atomic_read(&domain->users) > 1) BUG();")
+    hunter = Hunter(Options(driver=name, profiles=["default"]), 0)
+    wanted = 0
+
+    def enough() -> bool:
+        nonlocal wanted
+        found = {finding.property_id for finding in hunter.findings.values()}
+        wanted += "every-call-ends" in found
+        return (wanted > 3 and len(found) > 1) or hunter.tally.runs > 60
+
+    hunter.search(enough)
+    crash = next(f for f in hunter.findings.values() if f.property_id == "every-call-ends")
+    assert len(crash.minimised.operations) <= 7
+    assert {f.property_id for f in hunter.findings.values()} != {"every-call-ends"}
+
+
+def test_a_list_that_leaves_the_page(tmp_path: Path) -> None:
+    """Writes beyond the hypercall input page are seen, with the line that writes, and what follows in memory is not harmed."""
+    name = planted(tmp_path, "bound", "", ("i < pages ", "i < pgcount "))
+    world, outcomes = play(name, ops.Alloc(1, 0), ops.Map(1, 0x100000, 0x200000, 600))
+    text = failed(outcomes[-1])["input-page-bounds"]
+    assert f"in small_map, small.c:{line_of(name, 'input->gpa_page_list[i]')}" in text
+    assert not world.over
+
+
+@pytest.mark.parametrize(
+    ("plant", "code", "prop", "words"),
+    [
+        ("forget", "allocations += range->where == 1;", "no-use-after-free", "freed in small_forget, small.c:"),
+        ("free", "kfree(domain); /* again */", "no-use-after-free", "second kfree"),
+        ("alloc", "((u8 *)domain)[sizeof(*domain)] = 1;", "no-out-of-bounds", "write of 1 byte(s) at 96 of the object of 96 bytes"),
+        ("alloc", "((u8 *)domain)[-8] = 1;", "no-out-of-bounds", "write of 1 byte(s)"),
+        ("alloc", "memset(domain + 1, 0, 8);", "no-out-of-bounds", "write of 8 byte(s) at 96"),
+    ],
+    ids=["read-freed", "free-twice", "behind", "before", "memset"],
+)
+def test_objects(tmp_path: Path, plant: str, code: str, prop: str, words: str) -> None:
+    """What KASAN would report of an object is reported, and the driver goes on as it would."""
+    name = planted(tmp_path, plant, code)
+    world, outcomes = play(name, *MAP_4, ops.Unmap(1, 0x100000, 4), ops.Free(1))
+    texts = [text for outcome in outcomes for key, text in failed(outcome).items() if key == prop]
+    assert len(texts) >= 1
+    assert words in texts[0]
+    assert f"small.c:{line_of(name, code)}" in texts[0]
+    assert not world.over
+
+
+NEVER_SET = [
+    ("alloc", "{ u32 never; if (never & 0x80) allocations = 5; if (allocations == 5) return ERR_PTR(-ENOMEM); }", "whether small_"),
+    ("map", "{ u64 never; if (never & 0x80) return -EIO; }", "whether small_map"),
+]
+
+
+@pytest.mark.parametrize(("plant", "code", "words"), NEVER_SET, ids=["alloc", "map"])
+def test_a_value_that_was_never_set(tmp_path: Path, plant: str, code: str, words: str) -> None:
+    """A local without a value that decides what is asked or answered is found in the very call, by the second image."""
+    world, outcomes = play(planted(tmp_path, plant, code), *MAP_4)
+    found = [failed(outcome)["no-uninitialised-read"] for outcome in outcomes if "no-uninitialised-read" in failed(outcome)]
+    assert len(found) == 1
+    assert "a value that was never set decides" in found[0]
+    assert words in found[0] or "what the call answers" in found[0]
+
+
+def test_no_false_alarm() -> None:
+    """A driver that sets all its values and stays within its objects is not accused in any run, whatever is refused."""
+    schedule = runs(0, 0, ["default", "stress"], list(range(len(LEVELS))), 80)
+    seen: set[str] = set()
+    for seed, profile, level, steps in itertools.islice(schedule, 24):
+        run = walk(seed, SMALL_NAME, profile, level, steps, lambda _run, outcome: bool(seen.update(failed(outcome))))
+        assert not run.world.over or len(run.operations) <= steps + 1
+    assert not seen & {"no-uninitialised-read", "no-out-of-bounds", "no-null-dereference", "every-call-ends", "input-page-bounds"}
+    assert "shortage-is-survivable" in seen, "the walk reached nothing"
+
+
+def test_faults_reach_the_allocator() -> None:
+    """An allocation in C is the same fault site as in Python, with and without a fault pending."""
+    world, outcomes = play(SMALL_NAME, ops.Alloc(1, 0, faults=(Fault("kzalloc"),)), ops.Alloc(2, 0))
+    assert (outcomes[1].result, outcomes[2].result) == (-ENOMEM, 0)
+    assert [fault.site for fault in outcomes[1].fired] == ["kzalloc"]
+    devices = len(world.config.devices)
+    assert world.faults.reached["kzalloc"] == devices + 2
