@@ -83,7 +83,7 @@ def rota(setup: Setup, number: int) -> Done:
 def _trial(plan: Plan, step: str, number: int, driver: str, operations: int, trial: int = 0) -> Done:
     task = Task(driver, "walk", trial, plans.trial_seed(plan, step, driver, trial))
     came = run_trial(task, Limit(operations=operations), minimised=0)
-    return Done(f"{step}/{number}", data={**asdict(came), "limit": operations})
+    return Done(f"{step}/{number}", data={**asdict(came), "properties": list(came.properties), "limit": operations})
 
 
 def coverage(setup: Setup, _number: int) -> Done:
