@@ -431,6 +431,12 @@ def test_what_matters_is_asked_and_shown(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(asked) == 3
     assert story(STALE, "repaired").generality is None
     assert story(STALE, "posted-v0", False).generality is None
+    long = replace(STALE, operations=[*STALE.operations, *[ops.Lookup(1, A)] * 60])
+    big = replace(STALE, operations=[*STALE.operations, ops.MapScattered(1, 1 << 40, P, 600, 1, 2)])
+    for trace in (long, big):
+        one = story(trace, "posted-v0")
+        assert one.generality is None
+        assert "minimise the trace first" in one.notes[-1]
     assert len(asked) == 3
 
 

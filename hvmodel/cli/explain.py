@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +25,9 @@ def add(verbs: Verbs) -> None:
         "--format", choices=("terminal", "markdown", "html"), default="terminal", help="terminal (default), markdown, html"
     )
     explain.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of standard output")
-    explain.add_argument("--no-generalise", action="store_true", help="do not find out which values matter, which takes many runs")
+    explain.add_argument(
+        "--no-generalise", action="store_true", help="do not find out what else fails the same way, which takes many runs"
+    )
     explain.set_defaults(run=_explain)
 
 
@@ -42,7 +45,12 @@ def _explain(args: argparse.Namespace, console: Console) -> int:
     problem = unknown_driver(driver)
     if problem:
         return usage(problem if args.driver else f"{args.trace}: {problem}; --driver chooses another")
+    shown = sys.stderr.isatty() and not args.no_generalise
+    if shown:
+        print("finding out what else fails the same way ...", end="\r", file=sys.stderr, flush=True)
     one = story(trace, driver, not args.no_generalise)
+    if shown:
+        print("\033[K", end="", file=sys.stderr, flush=True)
     if args.format == "terminal" and args.out is None:
         show(one, console)
         return one.status

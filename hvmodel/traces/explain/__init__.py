@@ -15,6 +15,7 @@ from hvmodel import document
 from hvmodel.gears.generalise import generalise as ask_what_matters
 from hvmodel.gears.minimise import Target
 from hvmodel.traces.explain.page import page
+from hvmodel.traces.explain.plain import counted
 from hvmodel.traces.explain.terminal import show
 from hvmodel.traces.explain.told import STATUS, Generality, Story, told
 from hvmodel.traces.format import Trace
@@ -22,16 +23,21 @@ from hvmodel.traces.shrink import subject
 from hvmodel.traces.verdict import FAILS
 
 FAILING = STATUS[FAILS]
-LONGEST = 40
-"""Operations of a trace for which it is still asked what of it matters; that takes many runs."""
+LONGEST, MOST = 40, 1000
+"""Operations of a trace, and calls and hypercalls in its run, up to which it is asked what else fails the same way: that takes
+hundreds of runs."""
 
 
 def story(trace: Trace, driver: str, generalise: bool = True) -> Story:
-    """The told story; with ``generalise`` also what of a failing trace matters, if it is not too long to ask. Raises KeyError for
-    an unknown driver."""
+    """The told story; with ``generalise`` also what else fails the same way, or a note that the trace is too long to ask. Raises
+    KeyError for an unknown driver."""
     one = told(trace, driver)
-    ask = generalise and one.status == FAILING and len(trace.operations) <= LONGEST
-    return replace(one, generality=_general(trace, driver)) if ask else one
+    if not generalise or one.status != FAILING:
+        return one
+    if len(trace.operations) > LONGEST or one.work > MOST:
+        size = f"{counted(len(trace.operations), 'operation')}, {counted(one.work, 'call')} and hypercalls"
+        return replace(one, notes=(*one.notes, f"what else fails the same way was not asked of {size}; minimise the trace first"))
+    return replace(one, generality=_general(trace, driver))
 
 
 def _general(trace: Trace, driver: str) -> Generality | None:

@@ -26,7 +26,7 @@ def page(story: Story) -> Page:
     if story.ending is not None:
         sections.append(Section(_ENDS[story.mood], list(_ending(story.ending))))
     if story.generality is not None:
-        sections.append(Section("What of it matters", list(_generality(story))))
+        sections.append(Section("What else fails the same way", list(_generality(story))))
     sections.append(Section("About this trace", list(_about(story))))
     verdict = f"{story.headline} ({story.severity})" if story.severity else story.headline
     return Page(story.title, verdict, story.mood, sections)
@@ -105,7 +105,7 @@ def _ending(ending: Ending) -> Iterator[Block]:
 
 def _generality(story: Story) -> Iterator[Block]:
     assert story.generality is not None
-    for head, lines in (("does not matter", story.generality.free), ("matters", story.generality.bound)):
+    for head, lines in (("may differ", story.generality.free), ("must be so", story.generality.bound)):
         if lines:
             yield Table((head,), [(plain(line),) for line in lines], plain=True)
     yield Text(f"{story.generality.shortness}.", label="Length")

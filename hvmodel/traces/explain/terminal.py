@@ -185,8 +185,8 @@ class Printer:
     def _generality(self, story: Story) -> None:
         assert story.generality is not None
         self.line("")
-        self.line("What of it matters", "bold")
-        for head, lines in (("Does not", story.generality.free), ("Does", story.generality.bound)):
+        self.line("What else fails the same way", "bold")
+        for head, lines in (("May differ", story.generality.free), ("Must be so", story.generality.bound)):
             for number, line in enumerate(lines):
                 self.labelled(head if number == 0 else "", line)
         self.labelled("Length", story.generality.shortness)

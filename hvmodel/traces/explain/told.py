@@ -106,12 +106,14 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything. ``mood`` is good, bad or odd; ``ending`` is None if all properties were judged and hold."""
+    """Everything. ``mood`` is good, bad or odd; ``work`` is how many driver calls and hypercalls the run made; ``ending`` is
+    None if all properties were judged and hold."""
 
     title: str
     headline: str
     mood: str
     status: int
+    work: int
     driver: str
     severity: str
     beginning: tuple[str, ...]
@@ -128,7 +130,7 @@ class Story:
 
 
 def told(trace: Trace, driver: str) -> Story:
-    """Run a trace and tell it, without what of it matters. Raises KeyError for an unknown driver."""
+    """Run a trace and tell it, without what else fails the same way. Raises KeyError for an unknown driver."""
     world = World(trace.config, driver)
     steps: list[Step] = []
     over = 0
@@ -145,6 +147,7 @@ def told(trace: Trace, driver: str) -> Story:
         headline=_headline(found),
         mood={FAILS: "bad", HOLDS: "good"}.get(found.state, "odd"),
         status=STATUS.get(found.state, 2),
+        work=sum(1 + len(call.hypercalls) for step in steps for call in step.calls),
         driver=driver,
         severity=prop.severity if prop is not None and found.state == FAILS else "",
         beginning=beginning(trace.config),
