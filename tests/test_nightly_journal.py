@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_nights import files_of_at_most
 
 from hvmodel.jobs.nightly import journal as journals
 from hvmodel.jobs.nightly.journal import Journal, Record, records, write_whole
@@ -37,17 +35,6 @@ def written(directory: Path, count: int) -> list[Record]:
         journal.append(done(number))
     journal.close()
     return [PLAN.as_record(), *map(done, range(count))]
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes: what a full disk does, without one."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_torn_journal_loses_nothing_before_the_tear(tmp_path: Path) -> None:

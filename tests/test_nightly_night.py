@@ -15,44 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_nightly_journal import files_of_at_most
+from small_nights import NAME, PORTIONS, RUNS, Honest, Once, Planted, doing, files_of_at_most, interrupt, options, small
 
-from hvmodel.drivers import REGISTRY, register
-from hvmodel.drivers.repaired import Repaired
-from hvmodel.drivers.variants import VARIANTS
-from hvmodel.jobs.nightly import crew, gears, schedule
+from hvmodel.drivers import register
+from hvmodel.jobs.nightly import crew, gears
 from hvmodel.jobs.nightly import plan as plans
 from hvmodel.jobs.nightly.join import join
 from hvmodel.jobs.nightly.ledger import CUT_SHORT, INTERRUPTED, VOID, WHOLE, NightRecord
-from hvmodel.jobs.nightly.night import DISK, HARNESS, NEW, NOTHING_NEW, VOID_NIGHT, Night, Options, night
+from hvmodel.jobs.nightly.night import DISK, HARNESS, NEW, NOTHING_NEW, VOID_NIGHT, Night, night
 from hvmodel.jobs.nightly.plan import Canary, Shard, make_plan
 from hvmodel.jobs.nightly.portions import Done, Portion
 from hvmodel.jobs.nightly.state import BadState, load
 from hvmodel.jobs.nightly.steps import Setup
-from hvmodel.jobs.nightly.takings import Takings
 from hvmodel.jobs.nightly.worker import Start
 from hvmodel.traces.format import read
 from hvmodel.traces.verdict import FAILS, verdict_of
 
-NAME = "night-toy"
-PORTIONS = 3
-"""Portions of the walk in a night of these tests."""
-
 FIGURES = ("portions", "operations", "runs", "tally", "kinds", "sampled", "checks", "rota", "canaries", "corpus", "coverage", "new")
 """What of a night's record does not depend on clocks and processes."""
-
-
-class Honest(Repaired):
-    """Nothing is wrong with it."""
-
-    name = NAME
-    summary = "honest, for tests of the nightly job"
-
-
-class Planted(VARIANTS["repaired+O08"]):  # type: ignore[misc]
-    """With one defect, which has one signature: the last frame of a full batch lies beyond the input page."""
-
-    name = NAME
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,29 +46,9 @@ def settled() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nights of a second: one canary, a short rota, the walk only, a number of portions in place of a clock, and no new
-    interpreter for what is done twice."""
-    register(Honest)
-    monkeypatch.setattr(plans, "CANARIES", (Canary("repaired+D84", 5_000, "easy"),))
-    for name, value in (("ROTA_VARIANTS", 1), ("ROTA_TRIALS", 1), ("ROTA_OPERATIONS", 100)):
-        monkeypatch.setattr(plans, name, value)
-    monkeypatch.setattr(gears, "GEARS", gears.GEARS[:1])
-    monkeypatch.setattr(gears, "STEPS", 40)
-    monkeypatch.setattr(schedule.Schedule, "time_for_more", lambda self, left: self.takings.search["walk"].portions < PORTIONS)
-    begin = crew.Crew._begin
-    monkeypatch.setattr(crew.Crew, "_begin", lambda self, method, start: begin(self, "fork", start))
-    yield
-    del REGISTRY[NAME]
-
-
-def options(state: Path, day: int = 20, **fields: Any) -> Options:
-    """A small night."""
-    return Options(NAME, state, 600.0, f"2026-11-{day:02d}", **{"jobs": 1, "portion": 4, **fields})
-
-
-def doing(state: Path, day: int = 20, progress: Callable[[str, Takings, float], None] | None = None, **fields: Any) -> Night:
-    """A small night, done."""
-    return night(options(state, day, **fields), progress, lambda text: None)
+    """Nights of a second."""
+    with small(monkeypatch):
+        yield
 
 
 def figures(record: NightRecord) -> dict[str, Any]:
@@ -149,23 +109,6 @@ def alike(came: Night, wanted: Night) -> None:
     assert came.books.states == wanted.books.states
     assert came.record.new
     assert len(came.record.new) == len(wanted.record.new)
-
-
-class Once:
-    """A progress that does something once, when the night has done so many portions of the walk."""
-
-    def __init__(self, portions: int, what: Callable[[], None]) -> None:
-        self.portions, self.what, self.did = portions, what, False
-
-    def __call__(self, step: str, takings: Takings, left: float) -> None:
-        if not self.did and takings.search["walk"].portions >= self.portions:
-            self.did = True
-            self.what()
-
-
-def interrupt() -> None:
-    """As Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def killed(state: Path, day: int = 20, portions: int = 1) -> list[int]:
@@ -344,8 +287,8 @@ def test_a_disk_that_is_full_for_a_while(tmp_path: Path, undisturbed: Night) -> 
 
 
 def test_a_disk_that_stays_full(tmp_path: Path, undisturbed: Night) -> None:
-    """Protects what was found on a disk that takes nothing to the end: the status says so, the old ledger stays, and the records
-    that are in memory only, put back as a journal, give the same night."""
+    """Protects what was found on a disk that takes nothing to the end: the status says so, the old ledger stays, and the findings
+    that are in memory only, put back as a journal, are known to the night when it is resumed, even if it finds nothing more."""
     state = tmp_path / "state"
     state.mkdir()
     with files_of_at_most(30):
@@ -356,9 +299,9 @@ def test_a_disk_that_stays_full(tmp_path: Path, undisturbed: Night) -> None:
     alike(came, undisturbed)
     directory = state / "work" / came.record.name
     (directory / "journal-99999.jsonl").write_text("".join(json.dumps(record) + "\n" for record in came.unkept))
+    register(Honest)
     again = doing(state)
-    assert again.status == NEW
-    alike(again, undisturbed)
+    assert (again.status, again.record.new) == (NEW, undisturbed.record.new)
 
 
 def test_a_night_that_is_begun_keeps_its_plan(tmp_path: Path) -> None:
@@ -368,7 +311,7 @@ def test_a_night_that_is_begun_keeps_its_plan(tmp_path: Path) -> None:
     with pytest.raises(BadState, match="was begun with --seed 0; resume it with that"):
         doing(tmp_path, number=1)
     came = doing(tmp_path, portion=50)
-    assert came.record.runs == PORTIONS * 4
+    assert came.record.runs == PORTIONS * RUNS
 
 
 # --- shards, workers, gears ---------------------------------------------------------------------------------------------------
@@ -383,7 +326,8 @@ def test_shards_are_joined(tmp_path: Path) -> None:
     books = [load(tmp_path / str(index), NAME) for index in (1, 2)]
     joined = join(books)
     assert joined == join(books[::-1])
-    assert {night.shard: night.runs for night in joined.ledger.of_date("2026-11-20")} == {"1/2": 12, "2/2": 12}
+    runs = {record.shard: record.runs for record in joined.ledger.of_date("2026-11-20")}
+    assert runs == dict.fromkeys(("1/2", "2/2"), PORTIONS * RUNS)
     assert set(joined.ledger.entries) == {name for part in parts for name in part.record.new}
 
 
@@ -409,7 +353,7 @@ def test_a_portion_repeats_in_another_interpreter(monkeypatch: pytest.MonkeyPatc
     checker = workers.hire(checker=True)
     assert type(checker.process).__name__ == "SpawnProcess"
     workers.give(checker, Portion("again", 0))
-    heard = []
+    heard: list[dict[str, Any]] = []
     until = time.monotonic() + 60
     while not heard and time.monotonic() < until:
         heard = [event.record for event in workers.events(1.0) if event.record is not None]

@@ -45,9 +45,9 @@ def read_ledger(source: str, name: str = "ledger.json") -> Ledger:
     try:
         obj(data, "", {"hvmodel-ledger", "driver", "findings", "nights", "kinds"})
         driver = text(data.get("driver"), "driver", 200)
-        entries = {key: entry_of(value, f"findings.{key}") for key, value in _table(data.get("findings"), "findings").items()}
-        nights = {key: _night(value, f"nights.{key}") for key, value in _table(data.get("nights"), "nights").items()}
-        kinds = _table(data.get("kinds"), "kinds", _signature)
+        entries = {key: entry_of(value, f"findings.{key}") for key, value in _table(data.get("findings", {}), "findings").items()}
+        nights = {key: _night(value, f"nights.{key}") for key, value in _table(data.get("nights", {}), "nights").items()}
+        kinds = _table(data.get("kinds", {}), "kinds", _signature)
         for key, entry in entries.items():
             choice(entry.signature, f"findings.{key}.signature", (key,))
         for key, night in nights.items():

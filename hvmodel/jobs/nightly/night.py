@@ -60,7 +60,7 @@ Said = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Night:
     """How a night ended. ``done_before`` says that it was over already; ``problem`` why the disk did not take all of it, and then
-    ``unkept`` are the records that are in memory only."""
+    ``unkept`` are what a journal must say so that no finding is lost: the plan, and those findings that are in memory only."""
 
     books: Books
     record: NightRecord
@@ -185,8 +185,12 @@ class _Job:
         self.notes.journal.close()
         if ended == INTERRUPTED:
             self.said(f"interrupted; the same command resumes the night with {max(self.left, 0):.0f} s left")
-        unkept = [self.plan.as_record(), *self.notes.unkept] if problem and self.notes.unkept else []
-        return Night(self.books, self.books.ledger.nights[self.plan.name], False, problem, unkept)
+        record = self.books.ledger.nights[self.plan.name]
+        return Night(self.books, record, problem=problem, unkept=self._unkept() if problem else [])
+
+    def _unkept(self) -> list[Record]:
+        findings = {record["signature"]: record for record in self.notes.unkept if record["r"] == "finding"}
+        return [self.plan.as_record(), *findings.values()] if findings else []
 
     def _save(self, ended: str) -> str:
         """Write the ledger, trying again for a while; why it could not be written, or nothing."""

@@ -17,7 +17,7 @@ from hvmodel.jobs.nightly.join import Books, join
 from hvmodel.jobs.nightly.journal import write_whole
 from hvmodel.jobs.nightly.ledger import INTERRUPTED, NEW
 from hvmodel.jobs.nightly.night import DISK, HARNESS, Night, Options, Progress, closed, night, status_of
-from hvmodel.jobs.nightly.state import BadState, load, locked, save, unfinished
+from hvmodel.jobs.nightly.state import BadState, load, locked, save, unfinished, work_directory
 from hvmodel.jobs.nightly.summary import page
 from hvmodel.jobs.nightly.takings import Takings
 
@@ -126,10 +126,10 @@ def _print_outcome(console: Console, books: Books, when: str, shown: document.Pa
 
 
 def _print_unkept(came: Night, state: Path) -> None:
-    """What is in memory only leaves the house on stdout, in a form that can be put back."""
+    """Findings that are in memory only leave the house on stdout, in a form that can be put back."""
     if not came.unkept:
         return
-    _say(f"the next {len(came.unkept)} lines on stdout are what the disk did not take; put back as a file")
-    _say(f"{state / 'work' / came.record.name}/journal-99999.jsonl they are counted when the night is resumed")
+    _say(f"the last {len(came.unkept)} lines on stdout are findings that the disk did not take; put back as the file")
+    _say(f"{work_directory(state, came.record.name)}/journal-99999.jsonl they are known to the night when it is resumed")
     for record in came.unkept:
         print(json.dumps(record, separators=(",", ":")))
