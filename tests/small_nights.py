@@ -3,6 +3,7 @@ of a clock."""
 
 from __future__ import annotations
 
+import gc
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,15 @@ def options(state: Path, day: int = 20, **fields: Any) -> Options:
 def doing(state: Path, day: int = 20, progress: Callable[[str, Takings, float], None] | None = None, **fields: Any) -> Night:
     """A small night, done."""
     return night(options(state, day, **fields), progress, lambda text: None)
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Spare the collectors of workers what pytest has loaded."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class Once:

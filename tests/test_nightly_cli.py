@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_nights import NAME, RUNS, Once, Planted, files_of_at_most, interrupt, small
+from small_nights import NAME, RUNS, Once, Planted, files_of_at_most, interrupt, settled, small
 
 from hvmodel.cli import main
 from hvmodel.drivers import register
@@ -15,6 +15,13 @@ from hvmodel.jobs.nightly import report
 from hvmodel.jobs.nightly.state import load
 
 SIGNATURE = "no-stale-mapping/unmap_pages/3f9a2c1d"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rested() -> Iterator[None]:
+    """Workers start light."""
+    with settled():
+        yield
 
 
 @pytest.fixture(autouse=True)

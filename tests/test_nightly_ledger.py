@@ -260,7 +260,7 @@ def all_books(draw: st.DrawFn) -> Books:
     return Books(Ledger(DRIVER, entries, kinds, nights), states, excuses)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(all_books(), all_books(), all_books())
 def test_joining_does_not_care_for_the_order(one: Books, two: Books, three: Books) -> None:
     """Protects shards: joining is commutative, associative and idempotent, so that any order of merges, and a merge done twice,
@@ -396,7 +396,7 @@ def test_what_is_no_ledger_at_all(text: str) -> None:
         read_ledger(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_mutated_ledger_is_read_or_refused(data: st.DataObject) -> None:
     """Protects every field of the file: with any one value in it replaced it is read, or refused in one line, and what is read can

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import multiprocessing
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_nights import NAME, PORTIONS, RUNS, Honest, Once, Planted, doing, files_of_at_most, interrupt, options, small
+from small_nights import NAME, PORTIONS, RUNS, Honest, Once, Planted, doing, files_of_at_most, interrupt, options, settled, small
 
 from hvmodel.drivers import register
 from hvmodel.jobs.nightly import crew, gears
@@ -36,12 +35,10 @@ FIGURES = ("portions", "operations", "runs", "tally", "kinds", "sampled", "check
 
 
 @pytest.fixture(scope="module", autouse=True)
-def settled() -> Iterator[None]:
-    """Spare the collector of each worker what pytest has loaded."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+def rested() -> Iterator[None]:
+    """Workers start light."""
+    with settled():
+        yield
 
 
 @pytest.fixture(autouse=True)
