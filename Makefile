@@ -6,9 +6,11 @@ STAMP  := $(VENV)/.installed
 DRIVER ?= posted-v0
 ARGS   ?=
 OPERATIONS ?= 10000000
+BUDGET ?= 8h
+STATE  ?= nightly/$(DRIVER)
 
 .DEFAULT_GOAL := help
-.PHONY: help hunt soak detect test replay bench fuzz coverage lint clean
+.PHONY: help hunt nightly soak detect test replay bench fuzz coverage lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb text; do printf '%-14s %s\n' "$$verb" "$$text"; done
@@ -21,6 +23,9 @@ $(STAMP): pyproject.toml
 
 hunt: $(STAMP) ## search the posted driver (DRIVER=...) for findings; traces go to findings/DRIVER/
 	@$(BIN)/hvmodel hunt --driver $(DRIVER) $(ARGS) || [ $$? -eq 1 ]
+
+nightly: $(STAMP) ## search for a night (BUDGET=8h) and say what is new; what is known stays in STATE=nightly/DRIVER
+	$(BIN)/hvmodel nightly --driver $(DRIVER) --budget $(BUDGET) --state $(STATE) $(ARGS)
 
 soak: $(STAMP) ## ten million operations on each honest driver, in which nothing may be found
 	@for driver in repaired honest-splits honest-whole; do $(BIN)/hvmodel hunt --driver $$driver --operations $(OPERATIONS) $(ARGS) || exit 1; done
