@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+from native_subject import MAP_4, SMALL, SMALL_NAME, failed, line_of, needs_compiler, planted, play
 
 from hvmodel import operations as ops
 from hvmodel.configuration import Configuration
@@ -14,10 +15,9 @@ from hvmodel.drivers import REGISTRY
 from hvmodel.drivers.native.driver import NativeDriver, NativeLoader
 from hvmodel.hypervisor import abi
 from hvmodel.kernel.interval_tree import IntervalTree, IntervalTreeNode
-from hvmodel.traces.story import tell
 from hvmodel.traces.format import Trace
+from hvmodel.traces.story import tell
 from hvmodel.world import World
-from tests.native_subject import MAP_4, SMALL, SMALL_NAME, failed, line_of, needs_compiler, planted, play
 
 pytestmark = needs_compiler
 
@@ -39,8 +39,10 @@ def test_traits_go_by_meaning() -> None:
     """The build recognises id, count, tree, physical address and counter of a file whose names are its own."""
     traits = loader().traits
     assert traits.missing() == []
-    assert traits.ident is not None and traits.ident.name == "hv_number"
-    assert traits.count is not None and traits.count.name == "users"
+    assert traits.ident is not None
+    assert traits.ident.name == "hv_number"
+    assert traits.count is not None
+    assert traits.count.name == "users"
     assert (traits.domain, traits.node) == ("small_domain", "small_range")
     assert set(traits.statics) == {"standing", "nothing"}
 
@@ -117,7 +119,7 @@ def test_the_id_counter_can_be_preset() -> None:
 
 def test_a_story_names_lines() -> None:
     """Each hypercall of a C driver is told with the function and line that issued it."""
-    trace = Trace(Configuration(), (ops.Boot(), *MAP_4), driver=SMALL_NAME)
+    trace = Trace(Configuration(), [ops.Boot(), *MAP_4], driver=SMALL_NAME)
     steps, _world = tell(trace)
     line = next(h.line for call in steps[-1].calls for h in call.hypercalls)
     assert f"[small_map, small.c:{line_of(SMALL_NAME, 'HVCALL_MAP_DEVICE_GPA_PAGES')}]" in line

@@ -1,4 +1,4 @@
-"""What goes wrong in C is a finding: memory, crashes, loops, values that were never set; each with its line, and never the end of the job."""
+"""What goes wrong in C is a finding: memory, crashes, loops, values never set; each with its line, and never the end of the job."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import itertools
 from pathlib import Path
 
 import pytest
+from native_subject import MAP_4, SMALL_NAME, failed, line_of, needs_compiler, planted, play
 
 from hvmodel import operations as ops
 from hvmodel.callers.levels import LEVELS
-from hvmodel.gears.walk import runs, walk
+from hvmodel.faults import Fault
+from hvmodel.gears.walk import Run, runs, walk
 from hvmodel.jobs.hunt import Hunter, Options
 from hvmodel.kernel.iommu import ENOMEM
-from hvmodel.operations import Fault
-from tests.native_subject import MAP_4, SMALL_NAME, failed, line_of, needs_compiler, planted, play
+from hvmodel.world import Outcome
 
 pytestmark = needs_compiler
 
@@ -100,7 +101,7 @@ NEVER_SET = [
 @pytest.mark.parametrize(("plant", "code", "words"), NEVER_SET, ids=["alloc", "map"])
 def test_a_value_that_was_never_set(tmp_path: Path, plant: str, code: str, words: str) -> None:
     """A local without a value that decides what is asked or answered is found in the very call, by the second image."""
-    world, outcomes = play(planted(tmp_path, plant, code), *MAP_4)
+    _world, outcomes = play(planted(tmp_path, plant, code), *MAP_4)
     found = [failed(outcome)["no-uninitialised-read"] for outcome in outcomes if "no-uninitialised-read" in failed(outcome)]
     assert len(found) == 1
     assert "a value that was never set decides" in found[0]
@@ -111,8 +112,13 @@ def test_no_false_alarm() -> None:
     """A driver that sets all its values and stays within its objects is not accused in any run, whatever is refused."""
     schedule = runs(0, 0, ["default", "stress"], list(range(len(LEVELS))), 80)
     seen: set[str] = set()
+
+    def heard(_run: Run, outcome: Outcome) -> bool:
+        seen.update(failed(outcome))
+        return False
+
     for seed, profile, level, steps in itertools.islice(schedule, 24):
-        run = walk(seed, SMALL_NAME, profile, level, steps, lambda _run, outcome: bool(seen.update(failed(outcome))))
+        run = walk(seed, SMALL_NAME, profile, level, steps, heard)
         assert not run.world.over or len(run.operations) <= steps + 1
     assert not seen & {"no-uninitialised-read", "no-out-of-bounds", "no-null-dereference", "every-call-ends", "input-page-bounds"}
     assert "shortage-is-survivable" in seen, "the walk reached nothing"

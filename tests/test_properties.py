@@ -62,6 +62,18 @@ class WrongDomain(ExactToy):
         return super().map_hypercalls(first, iova, paddr, pages, prot, gfp)
 
 
+class OneTooFar(ExactToy):
+    """Writes behind an object, as only a driver in C can; what such a driver's runtime reports of it."""
+
+    name = "one-too-far"
+
+    def map_hypercalls(
+        self, domain: ToyDomain, iova: int, paddr: int, pages: int, prot: int, gfp: str
+    ) -> tuple[int, int]:
+        self.kernel.report("out-of-bounds", "write of 8 byte(s) at 96 of the object of 96 bytes")
+        return super().map_hypercalls(domain, iova, paddr, pages, prot, gfp)
+
+
 class SameName(ExactToy):
     """Calls every device by the same id."""
 
@@ -139,6 +151,7 @@ CASES: dict[str, Case] = {
     "device-names-are-unique": Case((), SameName),
     "input-page-bounds": Case((ALLOC, ops.Map(1, 0, 0x40001000, 508))),
     "no-use-after-free": Case((*STUCK, ops.Claim())),
+    "no-out-of-bounds": Case((ALLOC, ops.Map(1, 0, 0x40000000, 1)), OneTooFar),
     "no-null-dereference": Case((*GUEST, ops.DriverMap(1, mapped=False))),
     "no-uninitialised-read": Case((ALLOC, ops.DriverMap(1, pgcount=0))),
     "no-lost-mapping": Case(

@@ -216,7 +216,8 @@ class _Maker:
         if not kept.exists():
             ready = self.work / "runtime"
             ready.mkdir()
-            options = [*PLAIN, "-O2", "-I", str(INCLUDE), f"-DHVM_ATTACH_OLD={int(old)}", f"-DHVM_KERNEL_TREE={int(bool(self.tree))}"]
+            options = [*PLAIN, "-O2", "-I", str(INCLUDE)]
+            options += [f"-DHVM_ATTACH_OLD={int(old)}", f"-DHVM_KERNEL_TREE={int(bool(self.tree))}"]
             for name in RUNTIME:
                 self._ours([*options, "-c", str(HERE / "runtime" / f"{name}.c"), "-o", str(ready / f"{name}.o")])
             if self.tree:

@@ -1,4 +1,4 @@
-"""A native driver behind the interface of every other: what Python asks goes into the image, what C asks comes out to ``Kernel``."""
+"""A native driver behind the interface of every other: Python's questions go into the image, those of C come out to ``Kernel``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from hvmodel.drivers.native.traits import (
     Traits,
     find_traits,
 )
-from hvmodel.drivers.native.tree import Node, NativeTree
+from hvmodel.drivers.native.tree import NativeTree, Node
 from hvmodel.faults import KZALLOC
 from hvmodel.kernel.iommu import (
     GFP_ATOMIC,
@@ -464,7 +464,8 @@ class NativeDriver(Driver):
         for address in traits.statics.values():
             place = image.base + address
             image.library.hvm_domain(place, rows)
-            ident = image.read(place - traits.domain_at + traits.ident.offset, traits.ident.size) if traits.ident is not None else None
+            member = traits.ident
+            ident = image.read(place - traits.domain_at + member.offset, member.size) if member is not None else None
             state.append((ident, *rows[1:4]))
         return tuple(state)
 

@@ -30,8 +30,8 @@ _STMT_LIST, _ORIGIN, _BIT_SIZE = 0x10, 0x31, 0x0D
 
 
 class Member(NamedTuple):
-    """A member of a structure, with its offset and size in bytes; ``type`` is the name of what it is, ``pointer`` whether it points to
-    such."""
+    """A member of a structure, with its offset and size in bytes; ``type`` is the name of what it is, ``pointer`` whether it
+    points to such."""
 
     name: str
     offset: int

@@ -1,8 +1,8 @@
 """A loaded image, and whose world is in it.
 
-There is one image of a build in a process, and one world at a time is in it. When another world's driver is used, the state below the
-first one (``hvm_save``: the image's data, the arena, the page) is put away as bytes and the other's is put back, so that any number of
-worlds can be alive; a new world starts from the image as it was loaded. Addresses are the same in all of them.
+There is one image of a build in a process, and one world at a time is in it. When another world's driver is used, the state below
+the first one (``hvm_save``: the image's data, the arena, the page) is put away as bytes and the other's is put back, so that any
+number of worlds can be alive; a new world starts from the image as it was loaded. Addresses are the same in all of them.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Image:
             kernel = driver.kernel  # type: ignore[union-attr]
             kernel.rep_round = round_
             kernel.where = self._places.get(where) or self.where(where)
-            status = kernel.door(control, self.input, self.output)
+            status: int = kernel.door(control, self.input, self.output)
             kernel.rep_round = 0
             return status
         except BaseException as error:  # it must not go through C: the call is unwound, then it goes on
@@ -184,7 +184,9 @@ class Image:
         driver = self.owner
         assert driver is not None
         try:
-            return driver.service(service, a, b, where, text.decode(errors="replace") if text is not None else "") & 0xFFFFFFFFFFFFFFFF
+            words = text.decode(errors="replace") if text is not None else ""
+            answer: int = driver.service(service, a, b, where, words)
+            return answer & 0xFFFFFFFFFFFFFFFF
         except BaseException as error:
             driver.raised = error
             self.shared[UNWIND] = 1

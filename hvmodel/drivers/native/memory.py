@@ -21,7 +21,7 @@ class NativeObject(SlabObject):
 
     @staticmethod
     def at(address: int, structure: str) -> NativeObject:
-        """The object at an address. Its class is called like its structure, ``HvDomain`` for ``hv_domain``: as in the Python drivers."""
+        """The object at an address. Its class is called like its structure, ``HvDomain`` for ``hv_domain``, as in Python."""
         cls = _CLASSES.get(structure)
         if cls is None:
             name = "".join(part.capitalize() for part in structure.split("_"))

@@ -1,8 +1,8 @@
 """What a revision of the driver is made of, found out from the compiled file and one short trial run.
 
 Structures and file-scope variables come from the debugging information. What they mean is seen in a trial with a hypervisor that
-grants everything: the member that holds the id which CREATE_DEVICE_DOMAIN named is the id, the one that goes 0, 1, 2 while two devices
-are attached is the count, and so on. Nothing goes by name. What is not found is not judged.
+grants everything: the member that holds the id which CREATE_DEVICE_DOMAIN named is the id, the one that goes 0, 1, 2 while two
+devices are attached is the count, and so on. Nothing goes by name. What is not found is not judged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from hvmodel.drivers.native.errors import NativeError
 from hvmodel.drivers.native.image import Image
 from hvmodel.hypervisor import abi
 
-DETECT, INIT, OPTION, PROBE, FINALIZE, RELEASE, ALLOC, IDENTITY, FREE, ATTACH, MAP, UNMAP, LOOKUP, TYPE, CAPABLE, RESERVED = range(16)
+DETECT, INIT, OPTION, PROBE, FINALIZE, RELEASE, ALLOC, IDENTITY = range(8)
+FREE, ATTACH, MAP, UNMAP, LOOKUP, TYPE, CAPABLE, RESERVED = range(8, 16)
 """``enum hvm_op`` of the runtime."""
 
 REPORT, LOG, STATUS, ASK_ALLOC, DEPOSIT, PARTITION, SLEEP, SYSFS_ADD, SYSFS_REMOVE, REGISTER, DOMAIN_OF = range(1, 12)
@@ -26,8 +27,8 @@ REPORT, LOG, STATUS, ASK_ALLOC, DEPOSIT, PARTITION, SLEEP, SYSFS_ADD, SYSFS_REMO
 
 C_ATOMIC, C_GFP_KERNEL, C_GFP_ATOMIC, C_PROBE, C_FAULTS = 1, 2, 4, 8, 16
 
-_NUMBERS = ("unsigned int", "int", "long unsigned int", "long int", "long long unsigned int", "long long int", "unsigned long", "long")
-_COUNTS = (*_NUMBERS, "atomic_t", "refcount_t", "unsigned long long", "long long")
+_LONG = ("long unsigned int", "long int", "long long unsigned int", "long long int")  # as gcc has them
+_COUNTS = ("unsigned int", "int", *_LONG, "unsigned long", "long", "unsigned long long", "long long", "atomic_t", "refcount_t")
 
 
 @dataclass(slots=True)
@@ -143,7 +144,8 @@ class _Trial:
         devices = [image.library.hvm_add_device(0, number, 0, number << 8, number << 8, 1, b"trial") for number in (1, 2)]
         try:
             if not self._call(DETECT):
-                raise NativeError(f"{source} is not this driver: hv_iommu_detect() sets no iommu_init on a root with device domains")
+                why = "hv_iommu_detect() sets no iommu_init on a root with device domains"
+                raise NativeError(f"{source} is not this driver: {why}")
             ret = ctypes.c_int64(self._call(INIT)).value
             if ret or not image.library.hvm_has_ops():
                 raise NativeError(f"{source} is not this driver: its init function answers {ret} and registers no iommu_ops")

@@ -14,8 +14,8 @@ _BUFFER = (ctypes.c_uint64 * (4 * _ROWS))()
 
 
 class Node:
-    """A node: ``[start, last]`` and the physical address that its mapping has at the start, in bytes, and where it is in C. ``ahead`` are
-    those that a search went on to find."""
+    """A node: ``[start, last]`` and the physical address that its mapping has at the start, in bytes, and where it is in C.
+    ``ahead`` is the one that a search went on to find."""
 
     __slots__ = ("address", "ahead", "last", "paddr", "start")
 
@@ -64,8 +64,8 @@ class NativeTree:
         rows = (ctypes.c_uint64 * (3 * room))()
         image = self._driver.here()
         count: int = image.library.hvm_tree_all(self._root, room, rows)
-        for at in range(0, 3 * count, 3):
-            yield Node(rows[at], rows[at + 1], rows[at + 2], image.read(rows[at + 2] + self._driver.paddr_at & 0xFFFFFFFFFFFFFFFF, 8))
+        for start, last, address in zip(rows[0 : 3 * count : 3], rows[1 : 3 * count : 3], rows[2 : 3 * count : 3], strict=True):
+            yield Node(start, last, address, image.read(address + self._driver.paddr_at & 0xFFFFFFFFFFFFFFFF, 8))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
