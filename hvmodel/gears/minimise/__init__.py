@@ -64,17 +64,17 @@ def settle(trials: Trials, best: Hit) -> Hit:
 
 def simpler(trials: Trials, best: Hit) -> Hit:
     """A plainer start and simpler arguments; the number of operations stays, if it does not fall by the way."""
-    for moves in (brief_faults, plainer_devices, plainer_start, plainest, plainer_kinds, plainer_words, shifted):
+    for moves in (renumbered, brief_faults, plainer_devices, plainer_start, plainest, plainer_kinds, plainer_words, shifted):
         best = descend(trials, best, moves)
     best = smaller_counts(trials, smaller_gaps(trials, best))
-    for moves in (plainer_addresses, plainer_faults, reordered, renumbered):
+    for moves in (plainer_addresses, plainer_faults, reordered):
         best = descend(trials, best, moves)
     return fewer_done(trials, best)
 
 
 def result(trials: Trials, hit: Hit) -> Minimised:
     """What a search gives to its caller."""
-    return Minimised(hit.case.config, list(hit.case.operations), hit.violation, hit.level, trials.runs, list(hit.fired))
+    return Minimised(hit.case.config, list(hit.case.operations), hit.violation, hit.level, trials.runs, list(hit.met[-1]))
 
 
 __all__ = ["LIMIT", "Minimised", "Target", "minimise", "result", "settle", "simpler", "start"]

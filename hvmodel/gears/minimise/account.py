@@ -10,7 +10,6 @@ from dataclasses import replace
 from hvmodel import operations as ops
 from hvmodel.faults import Fault
 from hvmodel.gears.minimise.trial import Case, Hit
-from hvmodel.world import World
 
 _HANDLES = (("domain", "domain"), ("group", "group"), ("vm", "vm"), ("by", "vm"))
 
@@ -28,17 +27,13 @@ def handles(operation: ops.Operation, case: Case) -> set[Handle]:
     return found
 
 
-def localised(hit: Hit, driver: str) -> tuple[ops.Operation, ...]:
+def localised(hit: Hit) -> tuple[ops.Operation, ...]:
     """The operations, each with the refusals that it met and no others: a refusal that lasts becomes one of each operation in which
     it decided an answer, one that was never reached is gone."""
-    if not any(operation.faults for operation in hit.case.operations):
-        return hit.case.operations
-    world = World(hit.case.config, driver)
     result = []
-    for operation in hit.case.operations:
-        outcome = world.apply(operation)
+    for operation, fired in zip(hit.case.operations, hit.met, strict=True):
         faults: tuple[Fault, ...] = ()
-        for fault, count in Counter(outcome.fired).items():
+        for fault, count in Counter(fired).items():
             own = fault in operation.faults
             faults += (replace(fault, nth=fault.nth if own else 1, times=count if count <= 3 else None),)
         result.append(operation if faults == operation.faults else replace(operation, faults=faults))

@@ -11,6 +11,7 @@ from hvmodel import operations as ops
 from hvmodel.configuration import Configuration
 from hvmodel.faults import KERNEL_SITES, Fault
 from hvmodel.gears.minimise.account import closed, handles, localised, ranked, span
+from hvmodel.gears.minimise.arguments import renumbered
 from hvmodel.gears.minimise.devices import lowest
 from hvmodel.gears.minimise.layout import plainest
 from hvmodel.gears.minimise.trial import Case, Hit, Trials
@@ -40,13 +41,13 @@ def plain_start(config: Configuration) -> Configuration:
     return Configuration.of_profile("l1vh" if config.l1vh else "default", devices=config.devices)
 
 
-def scenes(hit: Hit, driver: str) -> Iterator[Case]:
+def scenes(hit: Hit) -> Iterator[Case]:
     """Short traces that may fail in the same way: the failing operation with what it cannot do without; one relevant operation
     more;
     then ever more of them. Each from the plain start on the lowest devices with the refusals that it met, then from the start as it
     is with the refusals as they are."""
     config, given = hit.case.config, hit.case.operations
-    operations = localised(hit, driver)
+    operations = localised(hit)
     plain = plain_start(config)
     order = ranked(operations, hit)
     seen: set[tuple[ops.Operation, ...]] = set()
@@ -55,10 +56,10 @@ def scenes(hit: Hit, driver: str) -> Iterator[Case]:
         if kept in seen or len(kept) > len(operations):
             continue
         seen.add(kept)
-        scene = lowest(Case(plain, kept))
+        scene = next(renumbered(lowest(Case(plain, kept))))
         yield _bare(scene)
         yield scene
-        if config != plain or given is not operations:
+        if config != plain or given != operations:
             yield Case(config, closed(given, chosen))
 
 
@@ -146,7 +147,7 @@ def fewer_faults(case: Case) -> Iterator[Case]:
 
 def fewer(trials: Trials, best: Hit) -> Hit:
     """Scenes; then chunks, large ones first, down to single operations, until none of them can go; then refusals."""
-    best = trials.first(best, scenes(best, trials.driver)) or best
+    best = trials.first(best, scenes(best)) or best
     if len(best.case.operations) > ALIKE:
         best = _without_alike(trials, best)
     size = len(best.case.operations) // 2

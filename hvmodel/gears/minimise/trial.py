@@ -57,12 +57,13 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A case that fails the target at its last operation; ``level`` is an index into ``callers.levels.LEVELS``."""
+    """A case that fails the target at its last operation; ``level`` is an index into ``callers.levels.LEVELS``, ``met`` are the
+    refusals that each operation met, once for each answer that they decided."""
 
     case: Case
     violation: Violation
     level: int
-    fired: tuple[Fault, ...] = ()
+    met: tuple[Sequence[Fault], ...]
 
 
 HEAVY = 2000
@@ -102,9 +103,10 @@ class Trials:
 
     def _applied(self, case: Case, world: World) -> tuple[Hit | None, set[int]]:
         matches, apply = self.target.matches, world.apply
-        level, idle = 0, set[int]()
+        level, idle, met = 0, set[int](), list[Sequence[Fault]]()
         for index, operation in enumerate(case.operations):
             outcome = apply(operation)
+            met.append(outcome.fired)
             if not outcome.applied:
                 idle.add(index)
                 continue
@@ -115,7 +117,7 @@ class Trials:
             for violation in outcome.violations:
                 if matches(violation, outcome.fired):
                     done = case.operations if index == len(case.operations) - 1 else case.operations[: index + 1]
-                    return Hit(Case(case.config, done), violation, level, tuple(outcome.fired)), idle
+                    return Hit(Case(case.config, done), violation, level, tuple(met)), idle
         return None, idle
 
     def first(self, best: Hit, candidates: Iterable[Case]) -> Hit | None:
