@@ -28,12 +28,13 @@ from hvmodel.hypervisor.policies import DEFAULT
 from hvmodel.properties.catalogue import PROPERTIES, SEVERITIES
 from hvmodel.traces import explain as explaining
 from hvmodel.traces.explain import as_html, as_markdown, explain, html, markdown, on_paper, story
+from hvmodel.traces.explain.acts import MAX_ACTS, Act, Gap
 from hvmodel.traces.explain.calls import folded
 from hvmodel.traces.explain.changes import changes
 from hvmodel.traces.explain.meaning import HARM, SEVERITY
 from hvmodel.traces.explain.plain import code, plain
 from hvmodel.traces.explain.requests import request
-from hvmodel.traces.explain.told import MAX_ACTS, Act, Gap, Story
+from hvmodel.traces.explain.told import Story
 from hvmodel.traces.format import Trace, write
 from hvmodel.traces.replay import replay
 from hvmodel.traces.story import tell

@@ -8,12 +8,14 @@ from html import escape
 from hvmodel import __version__
 from hvmodel.document import Block, Folded, Page, Picture, Section, Table, Text, Tree
 from hvmodel.traces.explain import reading
+from hvmodel.traces.explain.acts import Act, Gap
 from hvmodel.traces.explain.changes import Change
+from hvmodel.traces.explain.ending import Ending
 from hvmodel.traces.explain.plain import code, plain
 from hvmodel.traces.explain.ruler import Ruler, Scale, fitted
 from hvmodel.traces.explain.ruler_svg import COLUMNS, svg
 from hvmodel.traces.explain.ruler_text import ASCII, draw, gutter_of
-from hvmodel.traces.explain.told import Act, Ending, Gap, Story
+from hvmodel.traces.explain.told import Story
 
 WIDTH = 76
 """Columns of a ruler in Markdown, which mails carry as well."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 MOST = 300
 """Characters of one text of a file that are shown; the rest is counted."""
 
@@ -50,4 +52,14 @@ def span(pages: int) -> str:
     return f"{counted(pages, 'page')} ({size(pages)})"
 
 
-__all__ = ["code", "counted", "only_ascii", "ordinal", "plain", "size", "span"]
+MAX_LINES = 8
+"""Entries of one list that are shown; the rest is counted."""
+
+
+def at_most(lines: Iterable[str]) -> tuple[str, ...]:
+    """The first lines of a list, then how many more there are."""
+    found = tuple(lines)
+    return found if len(found) <= MAX_LINES else (*found[:MAX_LINES], f"... and {len(found) - MAX_LINES:,} more")
+
+
+__all__ = ["at_most", "code", "counted", "only_ascii", "ordinal", "plain", "size", "span"]

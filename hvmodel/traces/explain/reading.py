@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hvmodel.document import Branch
+from hvmodel.traces.explain.acts import Act
+from hvmodel.traces.explain.ending import Ending
 from hvmodel.traces.explain.ruler import LIMBO, MEANINGS
-from hvmodel.traces.explain.told import Act, Ending, Story
+from hvmodel.traces.explain.told import Story
 
 
 def lines(story: Story) -> Iterator[str]:

@@ -10,11 +10,13 @@ from rich.text import Text
 
 from hvmodel.document import Branch
 from hvmodel.traces.explain import reading
+from hvmodel.traces.explain.acts import Act, Gap
 from hvmodel.traces.explain.changes import Change
+from hvmodel.traces.explain.ending import Ending
 from hvmodel.traces.explain.plain import only_ascii
 from hvmodel.traces.explain.ruler import Ruler, Scale, fitted
 from hvmodel.traces.explain.ruler_text import ASCII, UNICODE, Line, draw, gutter_of
-from hvmodel.traces.explain.told import Act, Ending, Gap, Story
+from hvmodel.traces.explain.told import Story
 
 WIDEST = 140
 """Lines do not get longer than this, however wide the terminal is."""
@@ -94,6 +96,9 @@ class Printer:
             self._ending(story.ending, story)
         if story.generality is not None:
             self._generality(story)
+        if story.origin:
+            self.line("")
+            self.labelled("Origin", "; ".join(f"{name} {value}" for name, value in story.origin), "dim")
 
     def _acts(self, story: Story) -> None:
         found = iter(fitted(story.rulers, self._ruler_width() - gutter_of(self._ruler_width())))
