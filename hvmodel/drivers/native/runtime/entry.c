@@ -380,13 +380,14 @@ static u64 hvm_reserved(struct device *dev)
 	return n;
 }
 
-static u64 hvm_do(u64 op, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
+static noinline u64 hvm_do(u64 op, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
 	struct iommu_domain *domain = (struct iommu_domain *)a;
 	struct device *dev = (struct device *)a;
 	const struct iommu_ops *ops = hvm->ops;
 	u64 value = 0;
 
+	hvm_image->stack = __builtin_frame_address(0);
 	switch (op) {
 	case OP_DETECT:
 		hv_iommu_detect();
@@ -451,7 +452,8 @@ u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
 	struct hvm_image *image = hvm_image;
 	struct hvm_shared *shared = &image->shared;
-	sigjmp_buf entry, *outer = image->entry;
+	sigjmp_buf *outer = image->entry;
+	u32 depth = image->depth;
 	char *stack = image->stack;
 	u64 edges = image->edges;
 	volatile u64 value = 0;
@@ -470,13 +472,16 @@ u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 	image->free_run = false;
 	if (image->recording)
 		image->record->rows = image->record->npages = image->record->full = 0;
-	outcome = sigsetjmp(entry, 0);
+	if (depth == HVM_DEPTH)
+		return 0;
+	image->depth = depth + 1;
+	outcome = sigsetjmp(image->entries[depth], 0);
 	if (outcome == HVM_OK) {
-		image->entry = &entry;
-		image->stack = __builtin_frame_address(0);
+		image->entry = &image->entries[depth];
 		value = hvm_do(op, a, b, c, d, e, f);
 	}
 	image->entry = outer;
+	image->depth = depth;
 	image->stack = stack;
 	image->edges = edges;
 	hvm->context = 0;

@@ -70,6 +70,7 @@ struct hvm_object { /* in front of each allocated object, in the arena */
 	u64 allocated, freed; /* where, as addresses in the driver; freed = 0: alive */
 };
 
+#define HVM_DEPTH 16 /* calls within calls: init registers, which probes */
 #define HVM_ROWS 16384
 #define HVM_PAGES 64
 #define HVM_DOOR 0x100 /* the kind of a row for a hypercall; the others are services */
@@ -98,7 +99,9 @@ struct hvm_image { /* what does not change with the world */
 	hvm_service_t service;
 	struct hvm_shared shared;
 	sigjmp_buf *entry; /* of the innermost running call, NULL outside of the driver */
-	char *stack;	   /* where that was entered */
+	sigjmp_buf entries[HVM_DEPTH]; /* not on the stack, which is the driver's to break */
+	u32 depth;
+	char *stack; /* where that was entered: what lies below is the driver's */
 	u64 edges, allocs;
 	u64 said[64]; /* what this call has reported */
 	u32 nsaid;

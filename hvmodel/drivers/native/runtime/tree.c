@@ -40,8 +40,11 @@ static u64 priority(const node_t *n)
 /* A node that the driver has freed is no longer its to keep in a tree. */
 static node_t *seen(node_t *n)
 {
-	if (n)
+	if (n) {
 		hvm_check(n, sizeof(*n), false, 0);
+		if (hvm_image->entry && ++hvm_image->edges > hvm_image->shared.budget) /* a tree that was broken into a ring */
+			hvm_crash(HVM_ENDLESS, 0, 0);
+	}
 	return n;
 }
 
