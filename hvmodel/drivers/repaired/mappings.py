@@ -159,7 +159,7 @@ class Mappings(Hypercalls):
 
         covered, inside = self.hv_iommu_covered(hvdom, iova, size)
         if covered < size:
-            kernel.pr_err(f"hv_iommu_unmap_pages: only {covered:x} of {size:x} bytes are mapped at {iova:x}")
+            kernel.pr_err(f"Hyper-V: hv_iommu_unmap_pages: only {covered:x} of {size:x} bytes are mapped at {iova:x}")
         spare = self.hv_iommu_alloc_mapping(GFP_ATOMIC) if inside else None
         if not covered or (inside and spare is None):
             return 0

@@ -1445,6 +1445,7 @@ static bool hv_iommu_nameable(struct pci_dev *pdev)
 static struct iommu_device *hv_iommu_probe_device(struct device *dev)
 {
 	struct hv_iommu_dev *hvdev, *other, *next;
+	u64 host_devid, logical_devid;
 	enum hv_device_type type;
 	struct pci_dev *pdev;
 
@@ -1455,10 +1456,14 @@ static struct iommu_device *hv_iommu_probe_device(struct device *dev)
 	if (hv_iommu_skipped(pdev) || !hv_iommu_nameable(pdev))
 		return ERR_PTR(-ENODEV);
 
+	type = hv_l1vh_partition() ? HV_DEVICE_TYPE_LOGICAL : HV_DEVICE_TYPE_PCI;
+	host_devid = hv_build_devid_oftype(pdev, type);
+	logical_devid = hv_build_devid_oftype(pdev, HV_DEVICE_TYPE_LOGICAL);
+
 	mutex_lock(&hv_iommu_mutex);
 	list_for_each_entry_safe(other, next, &hv_devs, list) {
-		/* It vanished without a word, and is back. */
-		if (!other->released && !strcmp(pci_name(other->pdev), pci_name(pdev)))
+		/* The function vanished without a word, and is back. */
+		if (!other->released && other->logical_devid == logical_devid)
 			hv_iommu_lose(other, false);
 	}
 
@@ -1468,10 +1473,9 @@ static struct iommu_device *hv_iommu_probe_device(struct device *dev)
 		return ERR_PTR(-ENOMEM);
 	}
 
-	type = hv_l1vh_partition() ? HV_DEVICE_TYPE_LOGICAL : HV_DEVICE_TYPE_PCI;
 	hvdev->pdev = pci_dev_get(pdev);
-	hvdev->host_devid = hv_build_devid_oftype(pdev, type);
-	hvdev->logical_devid = hv_build_devid_oftype(pdev, HV_DEVICE_TYPE_LOGICAL);
+	hvdev->host_devid = host_devid;
+	hvdev->logical_devid = logical_devid;
 	list_add_tail(&hvdev->list, &hv_devs);
 	mutex_unlock(&hv_iommu_mutex);
 
@@ -1595,8 +1599,10 @@ static void __init hv_init_special_domain(struct hv_domain *hvdom, unsigned int 
 
 static void __init hv_initialize_special_domains(void)
 {
+	u8 width = hv_iommu_get_width();
+
 	hv_geometry.aperture_start = 0;
-	hv_geometry.aperture_end = DMA_BIT_MASK(hv_iommu_get_width());
+	hv_geometry.aperture_end = DMA_BIT_MASK(width);
 	hv_geometry.force_aperture = true;
 
 	hv_init_special_domain(&hv_def_identity_dom, IOMMU_DOMAIN_IDENTITY,
@@ -1628,8 +1634,6 @@ static int __init hv_iommu_init(void)
 		iommu_device_sysfs_remove(&hv_virt_iommu);
 		return ret;
 	}
-
-	pr_info("IOMMU initialized\n");
 
 	return 0;
 }
