@@ -40,6 +40,10 @@ replay: $(STAMP) ## replay one trace: make replay TRACE=findings/posted-v0/NAME.
 	@test -n "$(TRACE)" || { echo "usage: make replay TRACE=findings/DRIVER/NAME.json [ARGS='--all']"; exit 2; }
 	@$(BIN)/hvmodel replay "$(TRACE)" $(ARGS) || [ $$? -eq 1 ]
 
+explain: $(STAMP) ## tell the story of one trace: make explain TRACE=findings/posted-v0/NAME.json
+	@test -n "$(TRACE)" || { echo "usage: make explain TRACE=findings/DRIVER/NAME.json [ARGS='--format html --out FILE']"; exit 2; }
+	@$(BIN)/hvmodel explain "$(TRACE)" $(ARGS) || [ $$? -eq 1 ]
+
 bench: $(STAMP) ## measure speed, memory and how often each operation applies
 	$(BIN)/hvmodel bench $(ARGS)
 

@@ -78,7 +78,7 @@ def print_report(report: Report, console: Console) -> None:
         counts = Counter(item.best.severity for item in report.groups)
         console.print(Text("by severity: " + ", ".join(f"{name} {counts[name]}" for name in SEVERITIES if counts[name])))
         first = report.groups[0].best.trace
-        console.print(Text(f"Replay a row: {command()} replay {Path(first).parent}/TRACE.json"), soft_wrap=True)
+        console.print(Text(f"Explain a row: {command()} explain {Path(first).parent}/TRACE.json"), soft_wrap=True)
         console.print(Text(f"For instance: {command()} replay {first}"), soft_wrap=True)
     else:
         text = f"nothing found in {tally.operations:,} operations and {tally.seconds:.0f} s (driver {report.options.driver})"
