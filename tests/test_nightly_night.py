@@ -17,7 +17,7 @@ import pytest
 from small_nights import NAME, PORTIONS, RUNS, Honest, Once, Planted, doing, files_of_at_most, interrupt, options, settled, small
 
 from hvmodel.drivers import register
-from hvmodel.jobs.nightly import crew, gears
+from hvmodel.jobs.nightly import crew, gears, schedule
 from hvmodel.jobs.nightly import plan as plans
 from hvmodel.jobs.nightly.join import join
 from hvmodel.jobs.nightly.ledger import CUT_SHORT, INTERRUPTED, VOID, WHOLE, NightRecord
@@ -219,6 +219,23 @@ def test_a_portion_that_kills_is_set_aside(tmp_path: Path, monkeypatch: pytest.M
     assert (came.record.killed, came.record.failures) == (3, ["walk/1: its worker died 3 times"])
     assert came.record.gears["walk"][0] == PORTIONS
     assert (came.status, came.record.ended) == (HARNESS, WHOLE)
+
+
+def test_a_portion_that_hangs_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the end of a night from a driver that loops for ever: its worker is killed after a while, and the portion set aside
+    like any that kills."""
+
+    def hang(number: int, done: Done) -> None:
+        if number == 1:
+            time.sleep(3600)
+
+    with_portion(monkeypatch, hang)
+    monkeypatch.setattr(crew, "TOO_LONG", 5.0)
+    monkeypatch.setattr(schedule, "DEATHS", 1)
+    came = doing(tmp_path)
+    assert [failure.partition(":")[0] for failure in came.record.failures] == ["walk/1"]
+    assert (came.record.killed, came.status) == (1, HARNESS)
+    assert came.record.gears["walk"][0] == PORTIONS
 
 
 def test_a_portion_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hvmodel.drivers.variants import VARIANTS
 from hvmodel.jobs.nightly import plan as plans
 from hvmodel.jobs.nightly.plan import Plan, Shard, make_plan, plan_of, shard
 from hvmodel.jobs.nightly.portions import Done, Portion
-from hvmodel.jobs.nightly.schedule import DEATHS, Schedule
+from hvmodel.jobs.nightly.schedule import DEATHS, FIRST, Schedule
 from hvmodel.jobs.nightly.takings import Takings
 
 DATE = "2026-11-24"
@@ -229,10 +229,13 @@ def test_a_missed_portion_is_done_again_but_not_for_ever() -> None:
         assert again == (death < DEATHS)
         if again:
             assert night.schedule.next(night.left, night.running) == portion
+            assert portion.step in FIRST
     night.takings.take({"r": "failed", "portion": portion.id, "text": "x"})
     assert portion not in [night.schedule.next(night.left, night.running) for _ in range(3)]
-    assert night.schedule.died(Portion("again", 0))
-    assert Portion("again", 0) != night.schedule.next(night.left, night.running)
+    walk = Portion("walk", 7)
+    for missed, left, again in ((Portion("again", 0), 9.0, False), (walk, 0.0, False), (walk, 9.0, True)):
+        assert night.schedule.died(missed)
+        assert (night.schedule.next(left, night.running) == missed) == again, "when the time is over nothing is begun again"
 
 
 def test_what_is_done_twice() -> None:

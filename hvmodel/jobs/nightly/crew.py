@@ -32,11 +32,14 @@ class Life:
 
 LIFE = Life()
 
+TOO_LONG = 600.0
+"""Seconds after which a worker that is at one portion is taken to hang, and killed. The longest portions take a tenth of that."""
+
 
 @dataclass(eq=False, slots=True)
 class Hand:
     """One worker process, as the job sees it. ``checker`` is one that does portions a second time; ``told`` is how far it has been
-    told what the night has minimised."""
+    told what the night has minimised; ``since`` is when it was given its portion."""
 
     process: Any
     channel: Connection
@@ -44,6 +47,7 @@ class Hand:
     born: float
     told: int
     portion: Portion | None = None
+    since: float = 0.0
     runs: int = 0
     rss: int = 0
     spent: bool = False
@@ -133,9 +137,16 @@ class Crew:
         for found in self._minimised[hand.told :]:
             news.update(found)
         hand.told = len(self._minimised)
-        hand.portion = portion
+        hand.portion, hand.since = portion, time.monotonic()
         with contextlib.suppress(OSError):
             hand.channel.send((portion, news))
+
+    def kill_hanging(self) -> None:
+        """Kill workers that are at a portion for :data:`TOO_LONG`, be it an endless loop of the driver; they are missed like others
+        that die."""
+        for hand in self.hands:
+            if hand.portion is not None and time.monotonic() - hand.since > TOO_LONG:
+                hand.process.kill()
 
     def events(self, timeout: float) -> Iterator[Event]:
         """What happened since the last call, or within ``timeout`` seconds if nothing has."""

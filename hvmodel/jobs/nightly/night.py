@@ -216,6 +216,7 @@ class _Job:
             for event in self.crew.events(0.2):
                 self._hear(event)
             self._tick()
+            self.crew.kill_hanging()
             self._fill()
 
     def _fill(self) -> None:

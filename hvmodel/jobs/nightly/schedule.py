@@ -17,6 +17,10 @@ DEATHS = 3
 """A portion that so many workers died of is set aside."""
 
 
+FIRST = ("corpus", "known", "canary")
+"""Without these a night says nothing, so they are done whatever time it is."""
+
+
 @dataclass(slots=True)
 class Stage:
     """Portions that are done before anything later begins. What is not ``needed`` is left out once the night is over, or once its
@@ -46,13 +50,13 @@ class Schedule:
         """What an idle worker is to do; None if there is nothing for it, for now or for good."""
         while self._back:
             missed = self._back.pop(0)
-            if not self.takings.settled(missed):
+            if not self.takings.settled(missed) and (left > 0 or missed.step in FIRST):
                 return missed
         while self._stages:
             portion = self._of_stage(self._stages[0], left)
             if portion is not None:
                 return portion
-            if any(item.step in ("corpus", "known", "canary", "rota") for item in running):
+            if any(item.step in (*FIRST, "rota") for item in running):
                 return None  # a stage begins when the one before it is over
             self._stages.pop(0)
         return None if self.takings.void or not self.time_for_more(left) else self._of_search(running)
