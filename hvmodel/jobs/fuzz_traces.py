@@ -243,10 +243,11 @@ def _use(path: Path, tally: Tally, explained: bool, minimised: bool) -> None:
 
 
 def _explain(trace: Trace, driver: str) -> None:
-    from hvmodel.traces.explain import html, markdown
+    from hvmodel.traces.explain import as_html, as_markdown, story
 
-    markdown(trace, driver).encode()
-    html(trace, driver).encode()
+    one = story(trace, driver)
+    as_markdown(one).encode()
+    as_html(one).encode()
 
 
 def _minimise(trace: Trace, driver: str) -> int:
