@@ -39,16 +39,18 @@ Heard = Callable[[Run, Outcome], bool]
 """Told of each operation that violated a property; answers whether the run shall stop."""
 
 
-def walk(seed: str, driver: str, profile: str, level: int, steps: int, heard: Heard | None = None) -> Run:
+def walk(
+    seed: str, driver: str, profile: str, level: int, steps: int, heard: Heard | None = None, make: type[World] = World
+) -> Run:
     """One run of up to ``steps`` operations from a seed, then recovery. Stops early when ``heard`` says so.
 
-    The same arguments give the same operations.
+    The same arguments give the same operations. ``make`` is the kind of world that is walked in.
     """
     generator = Random(seed)
     choose = RandomChooser(generator)
     number = seed.rsplit("/", 1)[-1]
     config = draw_configuration(choose, profile, int(number) // 2 if number.isdigit() else None)
-    world = World(config, driver)
+    world = make(config, driver)
     run = Run(config, world, level)
     scene, rules, weights = draw_scene(choose, world, level)
     total = weights[-1]

@@ -7,8 +7,8 @@ The first difference is minimised as a failure is, with "the two part" in place 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from hvmodel import operations as ops
 from hvmodel.callers.levels import LEVELS
@@ -52,31 +52,54 @@ class Difference:
     second: str
 
 
-Parts = tuple[tuple[str, Any], ...]
+Parts = list[tuple[str, Any]]
 
 
-class Pair:
-    """Two worlds with one configuration and a driver each. ``wording`` says whether log lines must be the same in their text, too."""
+class Twin(Watched):
+    """A world with another driver's world beside it, to which the same is done. ``parting`` is the first difference.
 
-    def __init__(self, config: Configuration, first: str, second: str, wording: bool = True) -> None:
-        self.worlds = (Watched(config, first), Watched(config, second))
-        self.wording = wording
+    Made by :func:`twin_of`, so that a walk can be walked in it. It is over once the two have parted.
+    """
 
-    def apply(self, operation: ops.Operation, trees: bool) -> tuple[Outcome, Difference | None]:
-        """Do one operation in both worlds; the first one's outcome, and the first difference."""
-        found = []
-        for world in self.worlds:
-            world.seen.clear()
-            found.append(world.apply(operation))
-        for one, other in zip(self._parts(0, found[0], trees), self._parts(1, found[1], trees), strict=True):
+    other: ClassVar[str]
+    wording: ClassVar[bool]
+    """Whether log lines must be the same in their text, too."""
+    thorough: ClassVar[bool]
+    """Whether whole trees are compared after each operation."""
+
+    def __init__(self, config: Configuration, driver: str) -> None:
+        super().__init__(config, driver)
+        self.twin = Watched(config, self.other)
+        self.tried: list[ops.Operation] = []
+        self.hypercalls = 0
+        self.parting: Difference | None = None
+
+    def apply(self, operation: ops.Operation) -> Outcome:
+        """Do one operation in both worlds; the first one's outcome."""
+        last = isinstance(operation, ops.Recover)
+        if last and self.parting is None:
+            self._compare([("trees", trees_of(self))], [("trees", trees_of(self.twin))])
+        self.seen.clear()
+        self.twin.seen.clear()
+        outcome = super().apply(operation)
+        beside = self.twin.apply(operation)
+        self.tried.append(operation)
+        trees = self.thorough or len(self.tried) % TREES_EVERY == 0
+        if self.parting is None:
+            self._compare(self._parts(self, outcome, trees), self._parts(self.twin, beside, trees))
+        self.hypercalls += len(self.seen)
+        self.over = self.over or self.parting is not None
+        return outcome
+
+    def _compare(self, mine: Parts, its: Parts) -> None:
+        for one, other in zip(mine, its, strict=True):
             if one[1] != other[1]:
-                return found[0], Difference(one[0], *_spelled(one[0], one[1], other[1]))
-        return found[0], None
+                self.parting = Difference(one[0], *_spelled(one[0], one[1], other[1]))
+                return
 
-    def _parts(self, number: int, outcome: Outcome, trees: bool) -> Parts:
-        world = self.worlds[number]
+    def _parts(self, world: Watched, outcome: Outcome, trees: bool) -> Parts:
         log = world.kernel.log if self.wording else [level for level, _ in world.kernel.log]
-        found: list[tuple[str, Any]] = [
+        found: Parts = [
             ("answer", (outcome.applied, outcome.result, outcome.level)),
             ("hypercalls", world.seen),
             ("findings", sorted((v.property, v.call, repr(v.shape)) for v in outcome.violations)),
@@ -86,7 +109,12 @@ class Pair:
             ("books", books_of(world)),
             ("pointers", pointers_of(world)),
         ]
-        return (*found, ("trees", trees_of(world))) if trees else tuple(found)
+        return [*found, ("trees", trees_of(world))] if trees else found
+
+
+def twin_of(other: str, wording: bool, thorough: bool) -> type[Twin]:
+    """A kind of world that has one with the driver ``other`` beside it."""
+    return type("Twin", (Twin,), {"other": other, "wording": wording, "thorough": thorough})
 
 
 def books_of(world: World) -> list[tuple[object, ...]]:
@@ -144,19 +172,20 @@ def _hypercall(control: int, page: bytes, output: bytes, status: int) -> str:
 class _Partings(Trials):
     """Trials that fail where two drivers part in the same way."""
 
-    def __init__(self, first: str, second: str, what: str, wording: bool, limit: int) -> None:
+    def __init__(self, first: str, kind: type[Twin], what: str, limit: int) -> None:
         super().__init__(first, Target("parting"), limit)
-        self.second, self.what, self.wording = second, what, wording
+        self.kind, self.what = kind, what
 
     def _run(self, case: Case) -> tuple[Hit | None, set[int]]:
         self.runs += 1
         self.left -= 2
-        pair = Pair(case.config, self.driver, self.second, self.wording)
+        world = self.kind(case.config, self.driver)
         idle, met, level = set[int](), list[Sequence[Any]](), 0
         for index, operation in enumerate(case.operations):
-            outcome, difference = pair.apply(operation, True)
+            outcome = world.apply(operation)
             met.append(outcome.fired)
             level = max(level, outcome.level)
+            difference = world.parting
             if difference is not None:
                 if difference.what != self.what:
                     return None, idle
@@ -169,40 +198,37 @@ class _Partings(Trials):
 
 @dataclass(slots=True)
 class Parting:
-    """The first difference of two drivers: where a walk met it, what it is there, and the smallest trace that shows it."""
+    """The first difference of two drivers: the walk that met it, what it is, and the smallest trace that ends in it."""
 
     seed: str
-    number: int
     difference: Difference
     config: Configuration
     operations: list[ops.Operation]
 
 
-def minimised(config: Configuration, operations: Sequence[ops.Operation], first: str, second: str, wording: bool, limit: int) -> Parting:
-    """The smallest trace found on which two drivers part as they do on this one; raises ValueError if they do not part."""
-    difference = compare(config, operations, first, second, wording)
-    if difference is None:
-        raise ValueError(f"{first} and {second} do the same")
-    trials = _Partings(first, second, difference[1].what, wording, limit)
+def difference(config: Configuration, operations: Sequence[ops.Operation], first: str, kind: type[Twin]) -> Difference | None:
+    """How two drivers differ on a trace, at the first place where they do."""
+    world = kind(config, first)
+    for operation in operations:
+        world.apply(operation)
+        if world.parting is not None:
+            break
+    return world.parting
+
+
+def minimised(
+    config: Configuration, operations: Sequence[ops.Operation], first: str, second: str, wording: bool = True, limit: int = 1500
+) -> Parting | None:
+    """The smallest trace found within ``limit`` runs on which two drivers part as they do on this one; None if they do not."""
+    kind = twin_of(second, wording, True)
+    found = difference(config, operations, first, kind)
+    if found is None:
+        return None
+    trials = _Partings(first, kind, found.what, limit)
     hit = start(trials, config, operations)
-    if hit is None:
-        raise AssertionError("a comparison does not repeat")
+    assert hit is not None
     small = settle(trials, hit).case
-    again = compare(small.config, small.operations, first, second, wording)
-    assert again is not None
-    return Parting("", again[0], again[1], small.config, list(small.operations))
-
-
-def compare(
-    config: Configuration, operations: Sequence[ops.Operation], first: str, second: str, wording: bool = True
-) -> tuple[int, Difference] | None:
-    """The number (from 0) of the first operation after which two drivers differ, and how; None if they do not."""
-    pair = Pair(config, first, second, wording)
-    for number, operation in enumerate(operations):
-        difference = pair.apply(operation, True)[1]
-        if difference is not None:
-            return number, difference
-    return None
+    return Parting("", difference(small.config, small.operations, first, kind) or found, small.config, list(small.operations))
 
 
 # --- the search -----------------------------------------------------------------------------------------------------------
@@ -210,12 +236,11 @@ def compare(
 
 @dataclass(slots=True)
 class Comparison:
-    """What came of it: operations and runs that were compared, hypercalls in them, and the first difference."""
+    """What came of it: operations, runs and hypercalls that were compared, and the first difference."""
 
     operations: int = 0
     runs: int = 0
     hypercalls: int = 0
-    kinds: dict[str, int] = field(default_factory=dict)
     parting: Parting | None = None
 
 
@@ -230,27 +255,27 @@ def equal(
     progress: Callable[[Comparison], None] | None = None,
 ) -> Comparison:
     """Compare two drivers over so many operations of the walk, or up to their first difference, which is minimised within
-    ``limit`` runs. The walk of every other run goes by the second driver. Raises KeyError for an unknown driver."""
+    ``limit`` runs. Raises KeyError for an unknown driver."""
     done = Comparison()
+    kind = twin_of(second, wording, False)
     for text, profile, level, steps in runs(seed, 0, list(PROFILE_NAMES), list(range(len(LEVELS))), STEPS):
         if done.operations >= operations:
             break
-        run = walk(text, (first, second)[done.runs % 2], profile, level, steps)
-        pair = Pair(run.config, first, second, wording)
-        last = len(run.operations) - 2
-        for number, operation in enumerate(run.operations):
-            outcome, difference = pair.apply(operation, number % TREES_EVERY == 0 or number == last)
-            done.hypercalls += len(pair.worlds[0].seen)
-            if difference is not None:
-                done.parting = minimised(run.config, run.operations[: number + 1], first, second, wording, limit)
-                done.parting.seed = text
-                return done
-            done.kinds[operation.kind] = done.kinds.get(operation.kind, 0) + outcome.applied
-            done.operations += 1
+        run = walk(text, first, profile, level, steps, make=kind)
+        world = run.world
+        assert isinstance(world, Twin)
+        done.operations += len(run.operations)
+        done.hypercalls += world.hypercalls
         done.runs += 1
+        if world.parting is not None:
+            done.parting = minimised(run.config, world.tried, first, second, wording, limit)
+            if done.parting is None:
+                raise AssertionError(f"a comparison does not repeat: seed {text}, {world.parting}")
+            done.parting.seed = text
+            return done
         if progress is not None:
             progress(done)
     return done
 
 
-__all__ = ["Comparison", "Difference", "Pair", "Parting", "compare", "equal", "minimised"]
+__all__ = ["Comparison", "Difference", "Parting", "Twin", "equal", "minimised", "twin_of"]
