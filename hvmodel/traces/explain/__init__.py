@@ -1,7 +1,8 @@
 """Explaining a trace to somebody who knows kernels and has never seen this project: on a terminal, as Markdown, as an HTML page.
 
 ``told.py`` makes one structure of a trace, the told story, from ``acts.py`` and ``ending.py``; ``terminal.py`` and ``page.py``
-render it. ``requests.py``, ``calls.py``, ``changes.py`` and ``meaning.py`` put its parts in words, ``ruler.py`` draws address spaces.
+render it. ``requests.py``, ``calls.py``, ``changes.py`` and ``meaning.py`` put its parts in words; ``ruler*.py`` draw address
+spaces.
 """
 
 from __future__ import annotations
