@@ -10,7 +10,7 @@ BUDGET ?= 8h
 STATE  ?= nightly/$(DRIVER)
 
 .DEFAULT_GOAL := help
-.PHONY: help hunt nightly soak detect test replay bench fuzz coverage lint clean
+.PHONY: help hunt nightly soak detect test replay explain bench fuzz coverage lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb text; do printf '%-14s %s\n' "$$verb" "$$text"; done
