@@ -10,9 +10,11 @@ from native_subject import MAP_4, SMALL_NAME, failed, line_of, needs_compiler, p
 
 from hvmodel import operations as ops
 from hvmodel.callers.levels import LEVELS
+from hvmodel.cli import main
 from hvmodel.faults import Fault
 from hvmodel.gears.walk import Run, runs, walk
-from hvmodel.jobs.hunt import Hunter, Options
+from hvmodel.jobs import hunt as hunt_module
+from hvmodel.jobs.hunt import Hunter, Options, hunt, save
 from hvmodel.kernel.iommu import ENOMEM
 from hvmodel.world import Outcome
 
@@ -59,6 +61,28 @@ def test_a_crash_is_minimised_and_the_hunt_goes_on(tmp_path: Path) -> None:
     crash = next(f for f in hunter.findings.values() if f.property_id == "every-call-ends")
     assert len(crash.minimised.operations) <= 7
     assert {f.property_id for f in hunter.findings.values()} != {"every-call-ends"}
+
+
+def test_a_driver_that_ends_its_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies for good costs the hunt one run: what it had found is kept, another one goes on behind it, and the trace
+    that ends the process is brought down to what does it."""
+    code = "{ int getpid(void); int kill(int, int); if (atomic_read(&domain->users) == 2) kill(getpid(), 9); }"
+    name = planted(tmp_path, "map", code)
+    monkeypatch.setattr(hunt_module, "name_findings", lambda *_all: None)
+    report = hunt(Options(driver=name, profiles=["default"], budget=3, jobs=1))
+    fatal = [finding for finding in report.findings if finding.gear == "process"]
+    assert fatal
+    assert "SIGKILL in a " in fatal[0].minimised.violation.detail
+    assert len(fatal[0].operations) <= 7
+    assert len(report.findings) > len(fatal)
+    save(report, tmp_path / "found")
+    trace = next((tmp_path / "found").glob("every-call-ends-*.json"))
+    assert main(["replay", str(trace)]) == 1
+    assert "SIGKILL" in capsys.readouterr().out
+    assert main(["replay", "--bisect", str(trace)]) == 1
+    assert main(["replay", str(trace), "--driver", SMALL_NAME]) == 0
 
 
 def test_a_list_that_leaves_the_page(tmp_path: Path) -> None:

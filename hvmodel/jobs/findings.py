@@ -130,7 +130,8 @@ class Finding:
         if self.defects:
             about["defects"] = list(self.defects)
         origin = {"gear": self.gear, "seed": self.seed}
-        return recorded(Trace(self.config, self.operations, self.driver, self.property_id, about, origin))
+        trace = Trace(self.config, self.operations, self.driver, self.property_id, about, origin)
+        return trace if self.gear == "process" else recorded(trace)  # a run that ends its process cannot be observed from within
 
     def as_json(self) -> dict[str, object]:
         """The finding in a report."""

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import queue
 import time
 import traceback
 import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from hvmodel.callers.levels import LEVELS
 from hvmodel.configuration import Configuration
+from hvmodel.drivers import is_native
 from hvmodel.faults import CALL_SITES
 from hvmodel.gears.minimise import Target, minimise
 from hvmodel.gears.walk import Run, runs, settle, walk
+from hvmodel.jobs.fatal import Place, reproduce
 from hvmodel.jobs.findings import Finding, Group, Mark, group, mark_of, prune
 from hvmodel.jobs.naming import name_findings
 from hvmodel.operations import KINDS, Operation
@@ -186,15 +188,22 @@ class Hunter:
         self._pending = Pending(job, options.jobs or os.cpu_count() or 1)
         self._found: dict[Signature, int] = {}
         self._marks: Counter[object] = Counter()
+        self.first = 0
+        """The number of the run to begin with."""
+        self.at: Callable[[Place], None] = lambda place: None
+        """Told of each run before it begins."""
+        self.kept: Callable[[Finding], None] = lambda finding: None
+        """Told of each finding."""
 
     def search(self, until: Callable[[], bool], progress: Callable[[Hunter], None] | None = None) -> None:
         """Walk until ``until`` says stop. Half of the runs end at their first finding of a new kind, half go on."""
         options = self.options
         started = time.perf_counter()
         minimising = 0.0
-        for seed, profile, level, steps in runs(options.seed, self.job, options.profiles, options.levels, STEPS):
+        for seed, profile, level, steps in runs(options.seed, self.job, options.profiles, options.levels, STEPS, self.first):
             if until():
                 break
+            self.at(Place(seed, profile, level, steps))
             stop_at_first = zlib.crc32(seed.encode()) & 1 == 1
             run = walk(seed, options.driver, profile, level, steps, self._listener(seed, stop_at_first))
             self.tally.add(run)
@@ -258,6 +267,7 @@ class Hunter:
         self._marks[finding.property_id] += known is None
         if known is None or finding.rank < known.rank:
             self.findings[finding.key] = finding
+            self.kept(finding)
 
 
 @dataclass(slots=True)
@@ -286,27 +296,86 @@ class Report:
         }
 
 
-def _work(options: Options, job: int, deadline: float, channel: Any) -> None:
-    """A worker process: search until the deadline, then send what was found."""
+def _work(options: Options, job: int, deadline: float, channel: Any, place: Any, first: int) -> None:
+    """A worker process: search until the deadline, then send what was found. ``place`` says which run it is in, for whoever finds
+    it dead."""
     settle()
     hunter = Hunter(options, job)
+    hunter.first = first
     last = 0.0
+
+    def at(run: Place) -> None:
+        place.value = str(run).encode()
 
     def progress(current: Hunter) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= 0.5:
             last = now
-            channel.put(("progress", job, current.tally.operations, len(current.findings)))
+            channel.send(("progress", current.tally.operations, len(current.findings)))
 
+    hunter.at = at
+    if is_native(options.driver):  # what it has found must not die with it
+        hunter.kept = lambda finding: channel.send(("kept", finding, None))
     try:
         share = options.operations / (options.jobs or os.cpu_count() or 1) or float("inf")
         hunter.search(lambda: time.monotonic() >= deadline or hunter.tally.operations >= share, progress)
-        channel.put(("done", job, hunter.tally, list(hunter.findings.values())))
+        channel.send(("done", hunter.tally, list(hunter.findings.values())))
     except KeyboardInterrupt:
-        channel.put(("done", job, hunter.tally, list(hunter.findings.values())))
+        channel.send(("done", hunter.tally, list(hunter.findings.values())))
     except BaseException:
-        channel.put(("failed", job, traceback.format_exc(), None))
+        channel.send(("failed", traceback.format_exc(), None))
+
+
+class _Crew:
+    """The workers of a hunt, each with a channel of its own: one that dies takes nobody with it."""
+
+    def __init__(self, options: Options, deadline: float) -> None:
+        self.options, self.deadline = options, deadline
+        methods = multiprocessing.get_all_start_methods()
+        self.context: Any = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+        self.workers: dict[Any, tuple[int, Any, Any]] = {}
+        """By channel: job, process, place."""
+        self.deaths = 0
+        self.known: set[tuple[str, str]] = set()
+        """In which operations the driver ended a process, and how."""
+        for job in range(options.jobs or os.cpu_count() or 1):
+            self.start(job, 0)
+
+    def start(self, job: int, first: int) -> None:
+        """A worker that begins with a run of the schedule."""
+        mine, theirs = self.context.Pipe(duplex=False)
+        place = self.context.Array("c", 256, lock=False)
+        process = self.context.Process(target=_work, args=(self.options, job, self.deadline, theirs, place, first), daemon=True)
+        process.start()
+        theirs.close()
+        self.workers[mine] = (job, process, place)
+
+    def bury(self, channel: Any) -> Finding | None:
+        """A worker is dead. With a native driver that is a finding, and another worker goes on behind it; raises RuntimeError if it
+        is a failure of the harness, or if there is no end of it."""
+        job, process, place = self.workers.pop(channel)
+        process.join(5)
+        self.deaths += 1
+        run = Place.read(place.value.decode())
+        if not is_native(self.options.driver) or run is None or self.deaths > MOST_DEATHS:
+            raise RuntimeError(f"a worker ended with status {process.exitcode}")
+        begun = time.monotonic()
+        finding = reproduce(self.options.driver, run, self.known)
+        self.deadline += time.monotonic() - begun  # the budget is for searching
+        self.start(job, run.number + 1)
+        return finding
+
+    def end(self) -> None:
+        """Wait a little for each, then end it."""
+        for _job, worker, _place in self.workers.values():
+            worker.join(timeout=5)
+            if worker.is_alive():
+                worker.terminate()
+
+
+MOST_DEATHS = 20
+"""So many workers may die of a native driver in one hunt."""
 
 
 def hunt(options: Options, progress: Callable[[int, int, float], None] | None = None) -> Report:
@@ -315,47 +384,43 @@ def hunt(options: Options, progress: Callable[[int, int, float], None] | None = 
     Raises RuntimeError if a worker fails.
     """
     jobs = options.jobs or os.cpu_count() or 1
-    deadline = time.monotonic() + options.budget
     started = time.monotonic()
-    context: Any = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
-    channel: Any = context.Queue()
-    workers = [context.Process(target=_work, args=(options, job, deadline, channel), daemon=True) for job in range(jobs)]
-    for worker in workers:
-        worker.start()
+    crew = _Crew(options, started + options.budget)
     tally, found = Tally(), list[Finding]()
     counts: dict[int, tuple[int, int]] = {}
     waiting, interrupted = jobs, False
     try:
         while waiting:
             try:
-                message = channel.get(timeout=0.5)
+                ready: list[Any] = wait(list(crew.workers), timeout=0.5)
             except KeyboardInterrupt:
                 # The workers were interrupted as well and hand over what they have; a second interrupt ends it.
                 if interrupted:
                     raise
                 interrupted = True
                 continue
-            except queue.Empty:
-                dead = [worker for worker in workers if worker.exitcode not in (None, 0)]
-                if dead:
-                    raise RuntimeError(f"a worker ended with status {dead[0].exitcode}") from None
-                continue
-            kind, job, first, second = message
-            if kind == "failed":
-                raise RuntimeError(f"a worker failed, which is a bug in hvmodel\n{first}")
-            if kind == "progress":
-                counts[job] = (first, second)
-                if progress is not None:
-                    progress(sum(c[0] for c in counts.values()), sum(c[1] for c in counts.values()), time.monotonic() - started)
-                continue
-            waiting -= 1
-            tally.merge(first)
-            found += second
+            for channel in ready:
+                try:
+                    kind, first, second = channel.recv()
+                except (EOFError, ConnectionError):
+                    fatal = crew.bury(channel)
+                    found += [fatal] if fatal is not None else []
+                    continue
+                if kind == "failed":
+                    raise RuntimeError(f"a worker failed, which is a bug in hvmodel\n{first}")
+                if kind == "kept":
+                    found.append(first)
+                elif kind == "progress":
+                    counts[crew.workers[channel][0]] = (first, second)
+                    if progress is not None:
+                        progress(sum(c[0] for c in counts.values()), sum(c[1] for c in counts.values()), time.monotonic() - started)
+                else:
+                    waiting -= 1
+                    tally.merge(first)
+                    found += second
+                    crew.workers.pop(channel)[1].join(5)
     finally:
-        for worker in workers:
-            worker.join(timeout=5)
-            if worker.is_alive():
-                worker.terminate()
+        crew.end()
     tally.seconds = time.monotonic() - started
     merged: dict[tuple[object, ...], Finding] = {}
     for finding in found:

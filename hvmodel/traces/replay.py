@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hvmodel.__main__ import CANNOT_TEST
 from hvmodel.configuration import Configuration
-from hvmodel.drivers import REGISTRY, no_such_driver
+from hvmodel.drivers import REGISTRY, is_native, no_such_driver
 from hvmodel.hypervisor.policies import describe as describe_policy
 from hvmodel.hypervisor.policies import differences
 from hvmodel.operations import Boot, Kexec
@@ -34,6 +34,10 @@ def replay_file(path: Path, driver: str | None, judge_all: bool, console: Consol
     if chosen not in REGISTRY:
         console.print(Text(f"hvmodel replay: {no_such_driver(chosen)}"), soft_wrap=True)
         return 2
+    how = _ends_its_process(trace, chosen)
+    if how is not None:
+        console.print(Text(f"every-call-ends FAILS: the process that runs the driver {how}", style="bold red"), soft_wrap=True)
+        return 1
     return replay(trace, chosen, judge_all, console)
 
 
@@ -45,6 +49,10 @@ def bisect_file(path: Path, driver: str | None, console: Console) -> int:
         chosen = driver or trace.driver
         if chosen not in REGISTRY:
             raise TraceError(no_such_driver(chosen))
+        how = _ends_its_process(trace, chosen)
+        if how is not None:
+            console.print(Text(f"hvmodel replay: bad: the process that runs the driver {how}"), soft_wrap=True)
+            return 1
         found = verdict_of(trace, chosen)
     except TraceError as error:
         state, why = CANNOT_TEST, f"cannot be tested: {error}"
@@ -60,6 +68,15 @@ def bisect_file(path: Path, driver: str | None, console: Console) -> int:
             state, why = CANNOT_TEST, f"cannot be tested: {found.reason}"
     console.print(Text(f"hvmodel replay: {why}"), soft_wrap=True)
     return state
+
+
+def _ends_its_process(trace: Trace, driver: str) -> str | None:
+    """How a native driver ends its process in this trace, tried in a child; None if it does not."""
+    if not is_native(driver):
+        return None
+    from hvmodel.jobs.fatal import how_it_ends
+
+    return how_it_ends(trace.config, list(trace.operations), driver)
 
 
 def replay(trace: Trace, driver: str, judge_all: bool, console: Console) -> int:
