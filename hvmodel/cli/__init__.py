@@ -12,7 +12,7 @@ import sys
 from rich.console import Console
 
 from hvmodel import __version__
-from hvmodel.cli import detect, explain, export, hunt, keep, measure, minimise, nightly, traces
+from hvmodel.cli import compare, detect, explain, export, hunt, keep, measure, minimise, nightly, traces
 from hvmodel.cli.arguments import Parser, Run
 
 
@@ -20,7 +20,7 @@ def _parser() -> Parser:
     parser = Parser(prog="hvmodel", description="Stateful model-checking harness for the Hyper-V root virtual IOMMU driver.")
     parser.add_argument("--version", action="version", version=f"hvmodel {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    for module in (hunt, nightly, traces, explain, minimise, export, keep, detect, measure):
+    for module in (hunt, compare, nightly, traces, explain, minimise, export, keep, detect, measure):
         module.add(verbs)
     return parser
 

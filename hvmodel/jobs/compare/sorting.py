@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from hvmodel.jobs.compare.judging import State, as_failing
 from hvmodel.jobs.compare.subjects import Subject
-from hvmodel.jobs.findings import Finding, cause_of, group, prune
-from hvmodel.properties.catalogue import PROPERTIES
+from hvmodel.jobs.findings import Finding, Group, cause_of, group, prune
 
 Kind = Literal["broken", "open", "fixed", "both"]
 """``broken``: B fails, A does not. ``open``: one fails, and of the other it cannot be said. ``fixed``: A fails, B does not."""
@@ -36,12 +36,27 @@ class Row:
     findings: list[Finding]
     sources: list[str]
     note: str = ""
-    trace: str = ""
+    name: str = ""
 
     @property
     def best(self) -> Finding:
         """The one to show."""
         return self.findings[0]
+
+    @property
+    def severity(self) -> str:
+        """The severity of its property."""
+        return self.best.severity
+
+    @property
+    def defects(self) -> tuple[str, ...]:
+        """The known defects that it is an instance of."""
+        return Group(self.findings).defects
+
+    @property
+    def also(self) -> list[str]:
+        """Other properties that fail through the same cause."""
+        return Group(self.findings).also
 
 
 @dataclass(slots=True)
@@ -76,6 +91,10 @@ def sort(judged: Sequence[Judged]) -> Sorted:
     for (kind, fails_on), pile in piles.items():
         result.rows += _rows(kind, fails_on, pile)
     result.rows.sort(key=lambda row: (KINDS.index(row.kind), row.best.rank))
+    numbers: Counter[str] = Counter()
+    for row in result.rows:
+        numbers[row.kind] += 1
+        row.name = f"{row.kind}-{numbers[row.kind]:02d}"
     return result
 
 
@@ -114,9 +133,4 @@ def _rows(kind: Kind, fails_on: str, pile: list[tuple[Judged, str]]) -> list[Row
     return rows
 
 
-def severity(row: Row) -> str:
-    """The severity of a row's property."""
-    return PROPERTIES[row.best.property_id].severity
-
-
-__all__ = ["KINDS", "Judged", "Kind", "Row", "Sorted", "severity", "sort"]
+__all__ = ["KINDS", "Judged", "Kind", "Row", "Sorted", "sort"]
