@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hvmodel.callers.levels import LEVELS
+from hvmodel.drivers import REGISTRY, is_native
 from hvmodel.gears.walk import runs, settle, walk
 from hvmodel.jobs.hunt import STEPS, Tally
 from hvmodel.properties.catalogue import PROPERTIES
@@ -29,6 +30,9 @@ TARGET_WALK = 20_000
 """Operations a second that the walk should apply on one core."""
 
 ROUNDS = 5
+
+BESIDE = "walk, posted-v0 in Python"
+"""What a driver in C is measured beside."""
 
 _QUIET: dict[str, Any] = {
     "derandomize": False,
@@ -115,6 +119,8 @@ def bench(driver: str, seconds: float, console: Console) -> int:
         "Hypothesis, empty machine that draws": _empty_machine(True),
         "Hypothesis, everything machine": _machine(driver),
     }
+    if is_native(driver):
+        walkers[BESIDE] = _Walker("posted-v0", ["default"])
     rates: dict[str, list[float]] = {name: [] for name in (*walkers, *machines)}
     memory: list[float] = []
     slot = seconds / ROUNDS
@@ -126,6 +132,8 @@ def bench(driver: str, seconds: float, console: Console) -> int:
             rates[name].append(_hypothesis_rate(cls, slot))
         console.print(Text(f"round {number + 1} of {ROUNDS} done", style="dim"))
     _print_speed(rates, console)
+    if is_native(driver):
+        _print_native(driver, rates, console)
     _print_memory(driver, max(seconds, 5.0), console)
     return _print_applied(walkers["walk, all profiles"].tally, console)
 
@@ -150,6 +158,26 @@ def _print_speed(rates: dict[str, list[float]], console: Console) -> None:
         (f"everything machine: {machine / drawing:.2f} of an empty machine that draws the same integer", machine / drawing >= 0.5),
     ):
         console.print(Text(("reached  " if good else "missed   ") + text, style="green" if good else "yellow"))
+
+
+def _print_native(driver: str, rates: dict[str, list[float]], console: Console) -> None:
+    """What a driver in C costs beside the port of the posted one, how long a fresh image takes, and how much of the file has run."""
+    from hvmodel.drivers.native.coverage import coverage_of
+    from hvmodel.drivers.native.driver import NativeLoader
+
+    load = REGISTRY[driver].load
+    assert isinstance(load, NativeLoader)
+    beside = median(rates["walk, profile default"]) / median(rates[BESIDE])
+    reset = load.image.reset_time()
+    for text, good in (
+        (f"walk: {beside:.2f} of the posted driver's in Python, target 1.00", beside >= 1.0),
+        (f"a fresh image of the C file: {reset * 1e6:.1f} us, target 50", reset <= 50e-6),
+    ):
+        console.print(Text(("reached  " if good else "missed   ") + text, style="green" if good else "yellow"))
+    coverage = coverage_of(load.image)
+    if coverage is not None:
+        never = ", ".join(map(str, coverage.never)) or "none"
+        console.print(Text(f"of {load.build.name} ran {coverage}; lines that never did: {never}"), soft_wrap=True)
 
 
 def _print_memory(driver: str, seconds: float, console: Console) -> None:

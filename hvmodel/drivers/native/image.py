@@ -8,6 +8,7 @@ number of worlds can be alive; a new world starts from the image as it was loade
 from __future__ import annotations
 
 import ctypes
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -144,8 +145,9 @@ class Image:
         driver.follow()
 
     def forget(self) -> None:
-        """Nobody's world is in the image any more."""
+        """Nobody's world is in the image any more, and nothing of it has run."""
         self.owner_ref = None
+        ctypes.memset(self.place(4), 0, self.place(5))
 
     def save(self) -> bytes:
         """The state below the driver, as bytes: equal states are equal bytes."""
@@ -163,6 +165,17 @@ class Image:
         numbers = (device.segment, device.bus, device.slot << 3 | device.function, device.requester, device.requester_own)
         address: int = self.library.hvm_add_device(*(number & 0xFFFFFFFF for number in numbers), device.is_pci, name)
         return address
+
+    def reset_time(self) -> float:
+        """Seconds that a fresh image takes, the best of some hundred; nobody's world is in it afterwards."""
+        self._put_away()
+        best = 1.0
+        for _ in range(300):
+            started = time.perf_counter()
+            self.library.hvm_reset(0, 1, 1, 0, 1)
+            best = min(best, time.perf_counter() - started)
+        self.owner_ref = None
+        return best
 
     # --- callbacks --------------------------------------------------------------------------------------------------------
 
