@@ -161,7 +161,7 @@ def _print_speed(rates: dict[str, list[float]], console: Console) -> None:
 
 
 def _print_native(driver: str, rates: dict[str, list[float]], console: Console) -> None:
-    """What a driver in C costs beside the port of the posted one, how long a fresh image takes, and how much of the file has run."""
+    """What a driver in C costs beside the port of the posted one, how long a fresh image takes, how much of the file has run."""
     from hvmodel.drivers.native.coverage import coverage_of
     from hvmodel.drivers.native.driver import NativeLoader
 

@@ -1,7 +1,7 @@
 """Which code of a driver file has run in this process: blocks (between two branches) and lines.
 
-The compiler calls ``__sanitizer_cov_trace_pc`` at the start of each block; where those calls are, is read from the code itself, so that
-what never ran is known, too.
+The compiler calls ``__sanitizer_cov_trace_pc`` at the start of each block; where those calls are, is read from the code itself, so
+that what never ran is known, too.
 """
 
 from __future__ import annotations

@@ -407,7 +407,14 @@ class NativeDriver(Driver):
         member = self.traits.count
         if member is None:
             return None
-        return self.here().read(self._addresses[domain] - self.traits.domain_at + member.offset, member.size)
+        image = self.image
+        if image.owner_ref is not self.ref:
+            image.enter(self)
+        place = self._addresses[domain] - self.traits.domain_at + member.offset
+        offset = place - image.arena
+        if 0 <= offset < 1 << 30:
+            return int.from_bytes(image.bytes[offset : offset + member.size], "little")
+        return image.read(place, member.size)
 
     def take_changes(self) -> None:
         """Give each tree the changes that C has noted since the last time."""
@@ -444,7 +451,8 @@ class NativeDriver(Driver):
         if address is None or device.priv is None:
             return None
         image, traits = self.here(), self.traits
-        pointer = image.read(address + _PRIV, 8)
+        place = address + _PRIV - image.state
+        pointer = int.from_bytes(image.state_bytes[place : place + 8], "little")
         if not pointer:
             return None
         known = self._domains.get(pointer + traits.domain_at) or self._domains.get(pointer)

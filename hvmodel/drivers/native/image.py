@@ -66,6 +66,11 @@ class Image:
             raise NativeError(f"{build.source}: no memory for its image")
         self.shared: Any = (_U64 * 9).from_address(self.library.hvm_shared())
         self.log_address = self.place(3)
+        self.arena = self.place(0)
+        self.bytes = memoryview((ctypes.c_char * (1 << 30)).from_address(self.arena)).cast("B")
+        """The arena."""
+        self.state = self.place(1)
+        self.state_bytes = memoryview((ctypes.c_char * (1 << 16)).from_address(self.state)).cast("B")
         self.rows: Any = (_U64 * (3 * _ROOM))()
         self._places: dict[int, str] = {}
 

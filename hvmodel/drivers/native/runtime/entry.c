@@ -467,6 +467,8 @@ u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 	shared->unwind = 0;
 	image->edges = 0;
 	image->nsaid = 0;
+	image->op = op;
+	image->partition_known = false;
 	image->overran = 0;
 	image->replayed = image->replayed_pages = 0;
 	image->free_run = false;

@@ -57,6 +57,8 @@ struct hvm { /* the state: saved, restored, zeroed */
 	struct task_struct task;
 	const struct iommu_ops *ops;
 	u32 l1vh, hyperv, mshv, ndevices;
+	u64 told[48]; /* reports of this world; the judges take each once for a place and an op */
+	u32 ntold;
 	void *page, *output;
 	char option[1024];
 	struct pci_dev devices[HVM_DEVICES];
@@ -105,6 +107,9 @@ struct hvm_image { /* what does not change with the world */
 	u64 edges, allocs;
 	u64 said[64]; /* what this call has reported */
 	u32 nsaid;
+	u64 op;	     /* of the innermost call */
+	bool partition_known; /* of the running call's thread */
+	u64 partition;
 	u64 overran; /* where this call last wrote beyond the page */
 	void *python_input, *python_output;
 	u64 (*log)[3]; /* changes of trees that Python has not taken yet: root, start, last */

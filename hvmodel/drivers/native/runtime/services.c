@@ -103,6 +103,15 @@ void hvm_report(u64 where, const char *rule, const char *format, ...)
 	for (i = 0; i < image->nsaid; i++)
 		if (image->said[i] == key)
 			return;
+	if (rule[0] != 'i' || rule[1] != 'n') { /* of an overrun each call is told: it decides what else is judged of it */
+		key += image->op << 56;
+		for (i = 0; i < hvm->ntold; i++)
+			if (hvm->told[i] == key)
+				return;
+		if (hvm->ntold < sizeof(hvm->told) / sizeof(hvm->told[0]))
+			hvm->told[hvm->ntold++] = key;
+		key -= image->op << 56;
+	}
 	if (image->nsaid < sizeof(image->said) / sizeof(image->said[0]))
 		image->said[image->nsaid++] = key;
 
@@ -380,12 +389,20 @@ bool hv_is_hyperv_initialized(void)
 
 u64 mshv_pid_to_partid(pid_t tgid)
 {
-	return hvm_ask(HVM_S_PARTITION, tgid, 0, HVM_HERE, NULL);
+	struct hvm_image *image = hvm_image;
+
+	if (tgid != hvm->task.tgid)
+		return hvm_ask(HVM_S_PARTITION, tgid, 0, HVM_HERE, NULL);
+	if (!image->partition_known) { /* it does not change while a call runs */
+		image->partition = hvm_ask(HVM_S_PARTITION, tgid, 0, HVM_HERE, NULL);
+		image->partition_known = true;
+	}
+	return image->partition;
 }
 
 u64 mshv_current_partid(void)
 {
-	return hvm_ask(HVM_S_PARTITION, hvm->task.tgid, 0, HVM_HERE, NULL);
+	return mshv_pid_to_partid(hvm->task.tgid);
 }
 
 void *hvm_symbol_get(const char *name, void *symbol)
