@@ -154,7 +154,7 @@ class Mappings(Hypercalls):
         kernel = self.kernel
         hvdom = to_hv_domain(immdom)
         size = pgsize * pgcount
-        if not size or (iova | size) & (SZ_4K - 1) or iova + size - 1 > U64:
+        if not 0 < size <= U64 or (iova | size) & (SZ_4K - 1) or iova + size - 1 > U64:
             return 0
 
         covered, inside = self.hv_iommu_covered(hvdom, iova, size)

@@ -41,6 +41,9 @@
  * place is hvgdk_mini.h. The capabilities call is that of the mail "hyperv:
  * Introduce new hypercall interfaces used by Hyper-V guest IOMMU".
  */
+#ifndef HV_STATUS_INVALID_PARTITION_ID
+#define HV_STATUS_INVALID_PARTITION_ID		0x0d
+#endif
 #ifndef HV_STATUS_OBJECT_IN_USE
 #define HV_STATUS_OBJECT_IN_USE			0x19
 #endif
@@ -69,7 +72,7 @@
 #define HV_STATUS_INSUFFICIENT_CONTIGUOUS_ROOT_MEMORY	0x83
 #endif
 #ifndef HV_DEVICE_DOMAIN_ID_S2_NULL
-#define HV_DEVICE_DOMAIN_ID_S2_NULL		0xFFFFFFFFULL
+#define HV_DEVICE_DOMAIN_ID_S2_NULL		0xFFFFFFFFULL	/* blocks all DMA */
 #endif
 #ifndef HVCALL_GET_IOMMU_CAPABILITIES
 #define HVCALL_GET_IOMMU_CAPABILITIES		0x0125
@@ -130,6 +133,7 @@ static int __init hv_iommu_setup_skip(char *str)
 
 	return 1;	/* handled; 0 passes the option on to init (D92) */
 }
+
 /* hv_iommu_skip=(SSSS:BB:DD.F)(SSSS:BB:DD.F) */
 __setup("hv_iommu_skip=", hv_iommu_setup_skip);
 
@@ -643,7 +647,7 @@ static int hv_iommu_det_dev_from_guest(struct hv_domain *hvdom, u64 guest_devid)
 	return status;
 }
 
-/* Where a detached device is is up to the hypervisor, so this is the last resort. (D57) */
+/* The last resort: where a detached device can go is up to the hypervisor. (D57) */
 static int hv_iommu_det_dev_from_dom(struct hv_iommu_dev *hvdev)
 {
 	struct hv_input_detach_device_domain *input;
@@ -881,7 +885,10 @@ static bool hv_iommu_leave(struct hv_iommu_dev *hvdev, struct hv_domain *where,
 	return status == HV_STATUS_SUCCESS;
 }
 
-/* The device left and could not go on: back to where it was, unless that is being freed, or blocked. */
+/*
+ * The device left and could not go on: back to where it was, unless that is being freed,
+ * or into the blocking domain.
+ */
 static void hv_iommu_go_back(struct hv_iommu_dev *hvdev, struct hv_domain *where,
 			     struct hv_iommu_deposits *deposits)
 {
@@ -1255,7 +1262,7 @@ static size_t hv_iommu_unmap_range(struct hv_domain *hvdom, unsigned long iova, 
 	return done;
 }
 
-/* Unmap what is left in a dead domain. Returns whether there was something and all of it is gone. */
+/* Unmap all that is left in a dead domain. Returns whether there was something and it is gone. */
 static bool hv_iommu_unmap_all(struct hv_domain *hvdom)
 {
 	struct interval_tree_node *node;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from hvmodel.drivers.native.variants.registry import VARIANTS_C, VariantC
+from hvmodel.drivers.native.variants import crashes, devices, domains, pages, pages_own
+from hvmodel.drivers.native.variants.registry import C_ONLY, VARIANTS_C, VariantC
 
-__all__ = ["VARIANTS_C", "VariantC"]
+__all__ = ["C_ONLY", "VARIANTS_C", "VariantC", "crashes", "devices", "domains", "pages", "pages_own"]
