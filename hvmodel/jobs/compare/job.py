@@ -18,7 +18,7 @@ from hvmodel.gears.walk import runs, walk
 from hvmodel.jobs.compare.cost import LIVES, CostPair, failing, measure, paired
 from hvmodel.jobs.compare.judging import state_on
 from hvmodel.jobs.compare.narrow import Witness, differences, narrow
-from hvmodel.jobs.compare.parting import ASPECTS, Kind, folded
+from hvmodel.jobs.compare.parting import ASPECTS, Kind, folded, pair
 from hvmodel.jobs.compare.sorting import Judged, Sorted, sort
 from hvmodel.jobs.compare.subjects import Given, Subject, subjects_of
 from hvmodel.jobs.findings import Finding
@@ -191,7 +191,17 @@ def _untested(a: str, b: str, given: Given) -> str:
 
 
 def _put(a: str, b: str, subject: Subject) -> Judged:
-    return Judged(subject, state_on(subject.finding, a), state_on(subject.finding, b))
+    on_a, on_b = state_on(subject.finding, a), state_on(subject.finding, b)
+    return Judged(subject, on_a, on_b, "" if on_a.state == on_b.state else _parted(a, b, subject.finding))
+
+
+def _parted(a: str, b: str, finding: Finding) -> str:
+    """Where the callers of both are told something else, before the finding's last operation."""
+    for both in pair(finding.config, finding.operations[:-1], a, b):
+        if both.parted:
+            step = both.a
+            return f"they part before that: step {step.number}, {step.operation.kind}: A {both.a.answer}, B {both.b.answer}"
+    return ""
 
 
 # --- differences --------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,9 @@ from hvmodel.jobs.compare.sorting import Row
 WIDTH = 76
 """Columns of what is set in columns: mails carry as much."""
 
+TOLD = 6
+"""Differences of one sort that are told in full: a mail has to be read. All of them are trace files."""
+
 
 def page(result: Comparison) -> Page:
     """The whole comparison."""
@@ -39,12 +42,17 @@ def page(result: Comparison) -> Page:
 
 
 def _findings(rows: Sequence[Row], means: str) -> Iterator[Block]:
-    yield Text(f"{means}; {words.by_severity(rows)}.")
+    """Those that matter most in full, the others with what happened."""
+    yield Text(f"{means[:1].upper()}{means[1:]}; {words.by_severity(rows)}.")
+    full = rows[0].kind in ("broken", "open")
+    lines: list[str] = []
     for row in rows:
         best = row.best
         more = f" (+{len(row.findings) - 1})" if len(row.findings) > 1 else ""
         head = f"{row.name}: {row.severity}, {best.property_id}{more}, {len(best.operations)} operations, {best.level} callers"
-        yield Code("\n".join(laid_lines(head, [best.minimised.violation.detail, *words.details(row)])))
+        rest = list(words.details(row)) if full else [row.note] * bool(row.note)
+        lines += laid_lines(head, [best.minimised.violation.detail, *rest])
+    yield Code("\n".join(lines))
 
 
 def laid_lines(head: str, lines: Sequence[str]) -> Iterator[str]:
@@ -55,12 +63,18 @@ def laid_lines(head: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 def _differences(result: Comparison, found: Sequence[Difference], means: str) -> Iterator[Block]:
-    yield Text(f"{means[:1].upper()}{means[1:]}. The first of each kind, minimised; A left, B right where they differ.")
-    for one in found:
+    """The first :data:`TOLD` in two columns, the others by their names."""
+    yield Text(f"{means[:1].upper()}{means[1:]}. Shortest traces; A left, B right where they differ.")
+    for one in found[:TOLD]:
         for kind in one.kinds:
             yield Text(f"{kind.text}.", label=one.name if kind is one.kinds[0] else "and")
         yield Text(f"Seen in {words.counted(one.runs, 'run')}.")
         yield Code("\n".join(text for text, _ in laid_out(told(one.witness, result.options.a, result.options.b), WIDTH)))
+    lines: list[str] = []
+    for one in found[TOLD:]:
+        lines += laid_lines(f"{one.name}: {'; '.join(kind.text for kind in one.kinds)} ({words.counted(one.runs, 'run')})", [])
+    if lines:
+        yield Code("\n".join(lines))
 
 
 def _cost(result: Comparison) -> Iterator[Block]:

@@ -120,7 +120,8 @@ def _print_full(row: Row, console: Console) -> None:
     best = row.best
     head = Text(f"{row.name}  ")
     head.append_text(_severity(row)).append("  ").append_text(_property(row))
-    head.append(f"  {len(best.operations)} ops, {best.level} callers, fails on {row.fails_on}", style="dim")
+    fails = f", fails on {row.fails_on}" if row.kind == "open" else ""
+    head.append(f"  {len(best.operations)} ops, {best.level} callers{fails}", style="dim")
     console.print(head)
     console.print(Padding(Text(best.minimised.violation.detail), (0, 0, 0, 4)))
     for line in words.details(row):
@@ -167,12 +168,12 @@ def _print_cost(result: Comparison, console: Console) -> None:
         for cells in words.cost_rows(parted):
             table.add_row(*cells)
         console.print(table)
-        for line in words.cost_failures(parted):
-            console.print(Text(line, style="yellow"))
         for pair in parted:
             if words.by_name(pair):
                 console.print(Text(words.by_name(pair)))
         console.print(Text(words.COST_MEANS, style="dim"))
+    for line in words.cost_failures(result.costs):
+        console.print(Text(line, style="yellow"))
     if words.same_cost(result.costs):
         console.print(Text(words.same_cost(result.costs)))
 

@@ -19,11 +19,12 @@ KINDS: tuple[Kind, ...] = ("broken", "open", "fixed", "both")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A subject with what it does on both drivers."""
+    """A subject with what it does on both drivers. ``parted``: where their callers are told something else before it fails."""
 
     subject: Subject
     on_a: State
     on_b: State
+    parted: str = ""
 
 
 @dataclass(slots=True)
@@ -120,7 +121,8 @@ def _kind(one: Judged, causes_a: dict[tuple[object, ...], str], causes_b: dict[t
         return "both", "both", f"in another form on {name} ({elsewhere}); this trace holds there"
     if there.state == "undetermined":
         return "open", failing, f"cannot be said of {name}: {there.why}"
-    return ("fixed" if failing == "A" else "broken"), failing, f"on {name} {there.why}" if there.why else ""
+    notes = [f"on {name} {there.why}"] if there.why else []
+    return ("fixed" if failing == "A" else "broken"), failing, "; ".join(notes + [one.parted] * bool(one.parted))
 
 
 def _rows(kind: Kind, fails_on: str, pile: list[tuple[Judged, str]]) -> list[Row]:

@@ -12,7 +12,7 @@ from hvmodel.jobs.findings import Finding
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
 from hvmodel.traces.corpus import kept
-from hvmodel.traces.format import Trace, read
+from hvmodel.traces.format import Trace, TraceError, read
 from hvmodel.world import Outcome, run
 
 CORPUS = Path("tests/traces")
@@ -50,7 +50,10 @@ def from_files(paths: Sequence[Path]) -> list[Given]:
         elif any(path.glob("*/finding.toml")):
             found += corpus(path)
         else:
-            found += [Given(read(inner), str(inner)) for inner in sorted(path.glob("*.json"))]
+            inside = sorted(path.glob("*.json"))
+            if not inside:
+                raise TraceError(f"{path}: no trace is in this directory")
+            found += [Given(read(inner), str(inner)) for inner in inside]
     return found
 
 

@@ -92,7 +92,7 @@ COST_HEAD = ("", "", "hypercalls", "reps", "irqs off", "deposits", "pages", "sla
 
 COST_MEANS = (
     "Per GiB mapped, and per life. reps: list elements done; irqs off: the most of them without interrupts going on between "
-    "(>: at least); pages: deposited; slab: allocations. *: the hypervisor has memory to spare, as one of them fails where it has none."
+    "(>: at least); pages: deposited; slab: allocations. *: with memory to spare, as one of them fails where there is none."
 )
 
 
@@ -116,14 +116,16 @@ def _figures(cost: Cost) -> tuple[str, ...]:
 
 def cost_failures(pairs: Sequence[CostPair]) -> Iterator[str]:
     """``A fails (map: -EIO): map 2 MiB runs; map 1 GiB run``."""
-    for name in "AB":
-        places: dict[str, list[str]] = {}
-        for pair in pairs:
-            cost = pair.a if name == "A" else pair.b
+    places: dict[tuple[str, str], list[str]] = {}
+    for pair in pairs:
+        if pair.a.failed == pair.b.failed and pair.a.failed:
+            places.setdefault(("A and B fail", pair.a.failed), []).append(pair.name)
+            continue
+        for who, cost in (("A fails", pair.a), ("B fails", pair.b)):
             if cost.failed:
-                places.setdefault(cost.failed, []).append(cost.name)
-        for failed, parts in places.items():
-            yield f"{name} fails ({failed}): {'; '.join(parts)}"
+                places.setdefault((who, cost.failed), []).append(cost.name)
+    for (who, failed), parts in places.items():
+        yield f"{who} ({failed}): {'; '.join(parts)}"
 
 
 def by_name(pair: CostPair) -> str:
@@ -137,7 +139,7 @@ def by_name(pair: CostPair) -> str:
 
 def same_cost(pairs: Sequence[CostPair]) -> str:
     """The parts that cost the same, in one line."""
-    same = [pair.name for pair in pairs if pair.same]
+    same = [pair.name for pair in pairs if pair.same and pair.comparable]
     if len(same) == len(pairs):
         return f"The same in all {len(pairs)} parts of ordinary lives."
     return f"The same: {'; '.join(same)}." if same else ""
