@@ -51,7 +51,7 @@ def _call(call: Call, outside: str, over: bool) -> Branch:
 
 
 def _hypercall(hypercall: Hypercall) -> Branch:
-    return Branch(hypercall.line, "refused" if hypercall.refused else "failed" if hypercall.status else "hypercall")
+    return Branch(plain(hypercall.line), "refused" if hypercall.refused else "failed" if hypercall.status else "hypercall")
 
 
 def _hypercall_key(hypercall: Hypercall) -> Hashable:

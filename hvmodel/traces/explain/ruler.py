@@ -25,8 +25,8 @@ MEANINGS = {
     STALE: "still mapped; the caller was told that it is gone",
     LOST: "the caller holds it, the hypervisor does not map it",
     ELSEWHERE: "mapped to other memory than the caller was promised",
-    NOT_IN_TREE: "mapped, and the driver's tree does not have it",
-    TREE_ONLY: "in the driver's tree, and not mapped",
+    NOT_IN_TREE: "the others have it, the driver's tree does not",
+    TREE_ONLY: "the driver's tree has it, the others do not",
     TREE_ELSEWHERE: "the driver's tree has other memory for it",
 }
 """The ways in which views part, worst first, and what each means."""

@@ -22,9 +22,13 @@ WIDEST = 140
 """Lines do not get longer than this, however wide the terminal is."""
 
 NARROWEST = 40
+"""On a narrower one lines get longer than it is."""
 
 INDENT = 4
 """Columns before everything that belongs to a step."""
+
+LABEL = 12
+"""Columns for the words in front of the paragraphs of the ending."""
 
 _LOOKS = {"failed": "red", "refused": "bold yellow", "dim": "dim", "log": "dim", "hypercall": "dim"}
 _MOODS = {"bad": "bold red", "good": "bold green", "odd": "bold yellow"}
@@ -68,15 +72,12 @@ class Printer:
             break_on_hyphens=False,
         ) or [first.rstrip()]
 
-    def labelled(self, label: str, text: str, style: str = "", indent: int = 0) -> None:
+    def labelled(self, label: str, text: str, style: str = "") -> None:
         """A paragraph beside its label."""
-        wide = 12
-        lines = self._wrap(text, " " * (indent + wide), " " * (indent + wide))
-        for number, line in enumerate(lines):
-            beside = Text(" " * indent + (label if number == 0 else "").ljust(wide))
-            beside.stylize("bold")
-            beside.append(line[indent + wide :], style=style)
-            self._print(beside)
+        beside = " " * LABEL
+        for number, line in enumerate(self._wrap(text, beside, beside)):
+            label = label if number == 0 else ""
+            self._print(Text().append(label.ljust(LABEL), "bold").append(line[LABEL:], style))
 
     # --- the story --------------------------------------------------------------------------------------------------------
 
