@@ -122,6 +122,7 @@ def test_a_new_finding_is_told_in_full(stale: Entry, bounds: Entry) -> None:
     for text in (stale.summary, stale.signature, "1. boot", "| domain 1:", "!! no-stale-mapping"):
         assert text in new, text
     assert f"`hvmodel replay traces/{stale.file}`" in new
+    assert f"`hvmodel explain traces/{stale.file}`" in new
     assert bounds.signature not in new
     assert "1 known finding, 1 cause" in old
     assert bounds.signature in old

@@ -21,6 +21,9 @@ OPEN = 4
 STORIES = 40
 """So many causes of new findings are told; the others are in the table, and all have their trace files."""
 
+NO_BREAK = "\N{NON-BREAKING HYPHEN}"
+"""Keeps a date in one line of a narrow column."""
+
 Night = Sequence[NightRecord]
 
 What = Mapping[str, Sequence[str]]
@@ -87,7 +90,7 @@ def _new(books: Books, what: What) -> list[Block]:
         return [Text("Nothing.")]
     blocks: list[Block] = []
     if len(causes) > 1:
-        blocks += [Text("One row for each cause, the worst first, with its simplest trace."), _table(causes)]
+        blocks += [Text("One row for each cause, the worst first, with its simplest trace."), _table(causes, dated=False)]
     for number, entries in enumerate(causes[:STORIES], 1):
         told = _told(books, entries)
         title = f"{number}. {entries[0].summary}" if len(causes) > 1 else entries[0].summary
@@ -111,28 +114,21 @@ def _told(books: Books, entries: Sequence[Entry]) -> list[Block]:
     blocks: list[Block] = [
         Text(" ".join(facts)),
         Code(story(entry, books.ledger.driver)),
-        Text(f"Replay: `hvmodel replay traces/{entry.file}`"),
+        Text(f"Replay it with `hvmodel replay traces/{entry.file}`, read all of it with `hvmodel explain traces/{entry.file}`."),
     ]
     if len(entries) > 1:
         blocks.append(Text(f"Of the same cause: {', '.join(_code(other.signature) for other in entries[1:])}"))
     return blocks
 
 
-def _table(causes: Sequence[Sequence[Entry]]) -> Table:
-    rows = [
-        (
-            str(number),
-            best.severity,
-            best.summary,
-            str(best.operations),
-            best.level,
-            best.seen[0] if best.seen else "",
-            _code(best.signature) + (f" (+{len(entries) - 1})" if len(entries) > 1 else ""),
-        )
-        for number, entries in enumerate(causes, 1)
-        for best in entries[:1]
-    ]
-    return Table(("", "severity", "what happened", "ops", "level", "first seen", "signature"), rows, frozenset({0, 3}))
+def _table(causes: Sequence[Sequence[Entry]], dated: bool = True) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for number, (best, *others) in enumerate(causes, 1):
+        name = _code(best.signature) + (f" (+{len(others)})" if others else "")
+        first = (best.seen[0].replace("-", NO_BREAK) if best.seen else "",) if dated else ()
+        rows.append((str(number), best.severity, best.summary, str(best.operations), best.level, *first, name))
+    head = ("", "severity", "what happened", "ops", "level", *(("first seen",) if dated else ()), "signature")
+    return Table(head, rows, frozenset({0, 3}))
 
 
 def _old(books: Books, nights: Night, what: What, when: str) -> list[Block]:
