@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hvmodel.drivers.native.errors import NativeError
-from hvmodel.drivers.native.toolchain import DRIVER, PLAIN, WATCHED, Compiler, find_compiler
+from hvmodel.drivers.native.toolchain import DRIVER, PLAIN, QUIET, WATCHED, Compiler, find_compiler
 
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
@@ -164,7 +164,8 @@ class _Maker:
     def make(self) -> dict[str, object]:
         """Compile and link both images; returns what to remember."""
         fills = all(self.compiler.accepts(self.compiler.fill(pattern), self.work) for pattern in ("pattern", "zero"))
-        old = self._driver("first.o", WATCHED + (self.compiler.fill("pattern") if fills else ()), None)
+        watched = WATCHED + next((quiet for quiet in QUIET if self.compiler.accepts((*WATCHED, *quiet), self.work)), ())
+        old = self._driver("first.o", watched + (self.compiler.fill("pattern") if fills else ()), None)
         self.objects = self._runtime(old)
         self._link("first.o", "image.so")
         if fills:  # else what was never set is not looked for

@@ -42,6 +42,10 @@ WATCHED = ("-fsanitize=thread",)
 """Every access calls the runtime; no sanitizer runtime is linked."""
 
 
+QUIET = (("--param=tsan-instrument-func-entry-exit=0",), ("-mllvm", "-tsan-instrument-func-entry-exit=0"))
+"""As the kernel's scripts/Makefile.kcsan: entering and leaving functions is of no interest; gcc's way and clang's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compiler:
     """A compiler that works: how it is called, and its own words for its version."""

@@ -329,6 +329,6 @@ void __sanitizer_cov_trace_pc(void)
 	if (!image) /* constructors */
 		return;
 	image->coverage[where - (u64)image->low] = 1;
-	if (image->entry && ++image->edges > image->shared.budget)
+	if (__builtin_expect(++image->edges > image->shared.budget, 0) && image->entry)
 		hvm_crash(HVM_ENDLESS, 0, where);
 }
