@@ -14,11 +14,13 @@ from rich.console import Console
 from hvmodel import __version__
 from hvmodel.cli import compare, detect, explain, export, hunt, keep, measure, minimise, nightly, traces
 from hvmodel.cli.arguments import Parser, Run
+from hvmodel.drivers.native import TREE_VARIABLE
 
 
 def _parser() -> Parser:
     parser = Parser(prog="hvmodel", description="Stateful model-checking harness for the Hyper-V root virtual IOMMU driver.")
     parser.add_argument("--version", action="version", version=f"hvmodel {__version__}")
+    parser.add_argument("--kernel-tree", metavar="DIR", help="native drivers use this kernel tree's own interval tree")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     for module in (hunt, compare, nightly, traces, explain, minimise, export, keep, detect, measure):
         module.add(verbs)
@@ -33,6 +35,8 @@ def _console() -> Console:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = _parser().parse_args(arguments)
+    if args.kernel_tree is not None:
+        os.environ[TREE_VARIABLE] = os.path.abspath(args.kernel_tree)
     run: Run = args.run
     try:
         return run(args, _console())
