@@ -13,7 +13,7 @@ from hvmodel.drivers.variants import VARIANTS
 from hvmodel.jobs.nightly import plan as plans
 from hvmodel.jobs.nightly.plan import Plan, Shard, make_plan, plan_of, shard
 from hvmodel.jobs.nightly.portions import Done, Portion
-from hvmodel.jobs.nightly.schedule import DEATHS, FIRST, Schedule
+from hvmodel.jobs.nightly.schedule import DEATHS, FAILURES, FIRST, Schedule
 from hvmodel.jobs.nightly.takings import Takings
 
 DATE = "2026-11-24"
@@ -236,6 +236,20 @@ def test_a_missed_portion_is_done_again_but_not_for_ever() -> None:
     for missed, left, again in ((Portion("again", 0), 9.0, False), (walk, 0.0, False), (walk, 9.0, True)):
         assert night.schedule.died(missed)
         assert (night.schedule.next(left, night.running) == missed) == again, "when the time is over nothing is begun again"
+
+
+def test_a_search_that_only_fails_ends() -> None:
+    """Protects against a driver that raises in every run: after some failures the search ends instead of failing all night."""
+    night = Played()
+    night.give()
+    while night.running:
+        if night.running[0].step in ("walk", "hypothesis"):
+            night.takings.take({"r": "failed", "portion": night.running.pop(0).id, "text": "TypeError: x"})
+        else:
+            night.finish()
+        night.give()
+    assert FAILURES <= len(night.takings.failures) <= FAILURES + night.jobs
+    assert night.left > 0
 
 
 def test_what_is_done_twice() -> None:

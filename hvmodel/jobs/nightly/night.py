@@ -251,7 +251,7 @@ class _Job:
         if record["r"] == "done":
             self.crew.minimised(record["found"])
         if record["r"] == "failed":
-            self.said(f"{record['portion']} failed, which is a bug in hvmodel: {str(record['text']).strip().splitlines()[-1]}")
+            self.said(f"{record['portion']} failed: {str(record['text']).strip().splitlines()[-1]}")
 
     def _missed(self, portion: Portion) -> None:
         """A worker died at a portion: somebody else does it, unless it keeps killing."""

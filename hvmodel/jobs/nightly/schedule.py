@@ -16,6 +16,9 @@ from hvmodel.jobs.nightly.takings import Takings
 DEATHS = 3
 """A portion that so many workers died of is set aside."""
 
+FAILURES = 20
+"""After so many portions that failed the search ends: more of them would say nothing more."""
+
 
 FIRST = ("corpus", "known", "canary")
 """Without these a night says nothing, so they are done whatever time it is."""
@@ -90,6 +93,8 @@ class Schedule:
 
     def time_for_more(self, left: float) -> bool:
         """Whether there is time for one more portion of the search, with what is still to be done a second time."""
+        if len(self.takings.failures) >= FAILURES:
+            return False
         sums = self.takings.search.values()
         portions = sum(item.portions for item in sums)
         usual = sum(item.seconds for item in sums) / portions if portions else 0.0
