@@ -38,7 +38,7 @@ def save(result: Comparison, directory: Path) -> None:
 
 
 def _as_trace(one: Difference, result: Comparison) -> Trace:
-    origin = {"gear": "compare", "difference": "; ".join(kind.text for kind in one.kinds), "other": result.options.b}
+    origin = {"gear": "compare", "note": f"against {result.options.b}: {'; '.join(kind.text for kind in one.kinds)}"[:4000]}
     return recorded(Trace(one.witness.config, list(one.witness.operations), result.options.a, None, {}, origin))
 
 

@@ -115,7 +115,7 @@ def compare(options: Options, progress: Progress = lambda text: None) -> Compari
             tallies.append(tally.operations)
             found += [Subject(finding, f"search of {name}") for finding in findings]
         result.searched = tallies[0], tallies[1]
-        progress(f"judging {len(found)} findings and {len(options.given)} traces on both")
+        progress(f"judging on both: {len(found)} found, {len(options.given)} known")
         result.findings = _judge(options, found, pool)
         result.differences, result.walked = _differences(options, found, pool, progress)
         progress("measuring what they cost")
