@@ -135,8 +135,8 @@ def print_step(step: Step, wanted: str | None, others: bool, parted: list[str], 
 
 
 def notes(trace: Trace, driver: str, steps: list[Step]) -> list[str]:
-    """What a reader has to know of a run beside its verdict: operations that did nothing, faults that were never reached, where it is
-    not what was recorded."""
+    """What a reader has to know of a run beside its verdict: operations that did nothing, faults that were never reached, where it
+    is not what was recorded."""
     return [text for text in (_idle(steps), _unfired(steps), _drift(trace, driver, steps)) if text]
 
 

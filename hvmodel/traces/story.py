@@ -230,8 +230,8 @@ def tell(trace: Trace, driver: str | None = None) -> tuple[list[Step], World]:
 
 
 def telling(world: World, operations: Sequence[Operation]) -> Iterator[Step]:
-    """Apply operations to a world and tell each, without its views: they are large where many pages are mapped, and who needs them at
-    some steps only takes ``views_of(world)`` there."""
+    """Apply operations to a world and tell each, without its views: they are large where many pages are mapped, and who needs them
+    at some steps only takes ``views_of(world)`` there."""
     for number, operation in enumerate(operations, 1):
         teller = _Teller(world)
         world.judge.story = teller.hear
