@@ -191,3 +191,40 @@ def test_guards_of_the_kernels_cleanup_header(tmp_path: Path) -> None:
     found = failed(outcomes[1])
     assert "context-is-balanced" not in found
     assert "mutex_lock with interrupts off" in found["no-sleep-in-atomic"]
+
+
+def test_a_paging_only_revision(tmp_path: Path) -> None:
+    """What later revisions do otherwise works, too: ops in each domain and no default ones, capabilities asked for through the output
+    page at start."""
+    source = SMALL.read_text(encoding="utf-8")
+    start, end = source.index("	.default_domain_ops = &(const"), source.index("	.identity_domain")
+    members = source[start:end].partition("{")[2].rpartition("}")[0]
+    ask = """{
+		struct hv_output_get_iommu_capabilities *output;
+		unsigned long flags;
+
+		local_irq_save(flags);
+		*(u64 *)*this_cpu_ptr(hyperv_pcpu_input_arg) = HV_PARTITION_ID_SELF;
+		((u64 *)*this_cpu_ptr(hyperv_pcpu_input_arg))[1] = 0;
+		output = *this_cpu_ptr(hyperv_pcpu_output_arg);
+		if (hv_do_hypercall(HVCALL_GET_IOMMU_CAPABILITIES, *this_cpu_ptr(hyperv_pcpu_input_arg), output))
+			pr_err("no capabilities");
+		width = output->max_iova_width;
+		local_irq_restore(flags);
+	}
+"""
+    source = source[:start] + source[end:]
+    for old, new in (
+        ("struct small_device {", "static struct iommu_domain_ops paging_ops;\nstatic u8 width;\n\nstruct small_device {"),
+        ("static const struct", f"static struct iommu_domain_ops paging_ops = {{{members}}};\n\nstatic const struct"),
+        ("	domain->core.geometry.aperture_end = DMA_BIT_MASK(48);", "	domain->core.ops = &paging_ops;\n"),
+        ("	domain->core.geometry.force", "	domain->core.geometry.aperture_end = DMA_BIT_MASK(width);\n	domain->core.geometry.force"),
+        ("	standing.core.type =", ask + "	standing.core.type ="),
+    ):
+        source = source.replace(old, new, 1)
+    (tmp_path / "later.c").write_text(source, encoding="utf-8")
+    world = World(Configuration(capabilities=True), f"native:{tmp_path / 'later.c'}")
+    outcomes = [world.apply(operation) for operation in (ops.Boot(), *MAP_4, ops.Unmap(1, 0x100000, 4), ops.Recover())]
+    assert [outcome.result for outcome in outcomes] == [0, 0, 0, 0x4000, 0]
+    assert [failed(outcome) for outcome in outcomes] == [{}] * 5
+    assert native(world).traits.missing() == []

@@ -66,9 +66,9 @@ class NativeSlab(Slab):
         return start, size.value, state.value
 
     def size_of(self, address: int) -> int:
-        """Size in bytes of the object that begins at an address, or 0."""
-        start, size, _state = self._state(address)
-        return size if start == address else 0
+        """Size in bytes of the live object that begins at an address, or 0."""
+        start, size, state = self._state(address)
+        return size if start == address and state == 1 else 0
 
     def is_live(self, obj: object) -> bool:
         """Whether this object is allocated and not freed."""
