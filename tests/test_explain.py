@@ -206,6 +206,27 @@ def test_every_operation_has_words() -> None:
     assert "read only, GFP_ATOMIC" in request(ops.Map(prot="r", gfp="atomic"), Configuration())
 
 
+@pytest.mark.parametrize(
+    ("operation", "answer"),
+    [
+        (ops.Unmap(1, A, 16), "0x10000 bytes: all of it is gone"),
+        (ops.Unmap(1, 3 * A, 1), "0 bytes: nothing is gone"),
+        (ops.DriverUnmap(1, A, 0x1000, 8), "0x8000 bytes: all of it is gone"),
+        (ops.Lookup(1, A + 1), "0x40000001"),
+        (ops.Lookup(1, 3 * A), "0: not mapped"),
+        (ops.Map(1, 2 * A, P, 1), "0: it is mapped"),
+        (ops.Map(1, 2 * A + 1, P, 1), "-EINVAL: nothing of it is mapped"),
+        (ops.Replace(1, 0), "the core refuses it (-EINVAL)"),
+        (ops.Free(1), "done"),
+        (ops.Claim(0), "0, success"),
+    ],
+)
+def test_answers_say_what_the_caller_may_believe(operation: ops.Operation, answer: str) -> None:
+    """Protects the sentence on which everything turns: what the caller was told, by a driver that does it right."""
+    trace = replace(STALE, operations=[*STALE.operations[:3], operation])
+    assert acts(story(trace, "repaired", False))[3].answer == answer
+
+
 def test_words_of_harm_name_properties_that_exist() -> None:
     """Protects against words that nobody reads any more: harms are those of properties, and all severities are explained."""
     assert set(HARM) <= set(PROPERTIES)

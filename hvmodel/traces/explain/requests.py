@@ -121,7 +121,7 @@ def refusal(fault: Fault, fired: int) -> str:
         which = f"every {fault.site}" if fault.nth == 1 else f"every {fault.site} from the {ordinal(fault.nth)} on"
         which += ", until recovery,"
     elif fault.times > 1:
-        which = f"{fault.times} times {fault.site}, from the {ordinal(fault.nth)} on,"
+        which = f"{fault.site}, {fault.times} times from the {ordinal(fault.nth)} on,"
     else:
         which = f"the {ordinal(fault.nth)} {fault.site}"
     what = (
@@ -141,6 +141,8 @@ def answer(step: Step, over: bool) -> str:
     told = errno(outcome.result)
     if isinstance(operation, ops.Unmap):
         return _unmapped(outcome.result, operation.pages << 12)
+    if isinstance(operation, ops.DriverUnmap):
+        return _unmapped(outcome.result, operation.pgsize * operation.pgcount)
     if isinstance(operation, ops.Lookup):
         return f"{outcome.result:#x}" if outcome.result else "0: not mapped"
     if isinstance(operation, ops.Map | ops.MapScattered):
