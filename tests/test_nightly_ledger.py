@@ -30,6 +30,8 @@ from hvmodel.jobs.nightly.ledger import (
     Entry,
     Ledger,
     NightRecord,
+    covers,
+    met_by,
     status,
     statuses,
     suddenly,
@@ -156,15 +158,29 @@ def test_a_form_that_comes_suddenly_is_news() -> None:
     assert statuses(of(3, {}), {}, day(5))[form.signature] == KNOWN
 
 
-def test_of_new_ones_that_say_the_same_the_simplest_is_new() -> None:
-    """Protects the reader of a first night: what needs two refusals where one does, or a level that nobody needs, is no second
-    finding."""
+def test_what_says_no_more_than_an_old_finding_is_known() -> None:
+    """Protects against crying wolf over what is worse told: what needs two refusals where an old finding needs one, or a caller
+    that goes further, is known; what needs less is new."""
     shape = ("unmap", 0, 0, 1, 0, 0)
-    one = entry(1, "5", sites=("MAP_DEVICE_GPA_PAGES",), shape=shape)
+    one = entry(1, "4", sites=("MAP_DEVICE_GPA_PAGES",), shape=shape)
     two = entry(2, "5", sites=("MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES"), shape=shape)
     high = entry(3, "5", sites=("MAP_DEVICE_GPA_PAGES",), shape=shape, level="beyond")
-    found = statuses(ledger(one, two, high), {}, day(5))
-    assert found == {one.signature: NEW, two.signature: KNOWN, high.signature: KNOWN}
+    none = entry(4, "5", shape=shape)
+    assert covers(one, two)
+    assert covers(one, high)
+    assert not covers(two, one)
+    assert not covers(one, none)
+    found = statuses(ledger(one, two, high, none), {}, day(5))
+    assert found == {two.signature: KNOWN, high.signature: KNOWN, none.signature: NEW}
+
+
+def test_runs_count_for_the_signature_that_they_come_down_to() -> None:
+    """Protects the estimate: kinds of hit that come down to one signature count for it; one that nobody minimised counts for a
+    signature that fails in the same manner, and alone only if there is none."""
+    kinds = {"p/c/m1-a": "p/c/00000001", "p/c/m1-b": "p/c/00000002"}
+    night = record(5, runs=10, kinds={"p/c/m1-a": 3, "p/c/m1-b": 1, "p/c/m1-x": 2, "p/c/m2-x": 4})
+    known = ledger(nights=(night,), kinds=kinds)
+    assert met_by(known, [night]) == ({"p/c/00000001": 5, "p/c/00000002": 1, "p/c/m2-x": 4}, 10)
 
 
 def test_a_finding_that_this_version_cannot_read_is_still_told() -> None:

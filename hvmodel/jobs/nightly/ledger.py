@@ -218,8 +218,7 @@ def statuses(ledger: Ledger, excuses: Mapping[str, Excuse], when: str) -> dict[s
 
     One defect fails in many forms, each with a signature of its own, and a search meets the rare ones late. So a signature that no
     night has met before is not new but known if it says no more than an old finding does (:func:`covers`), or if its cause
-    (:func:`hvmodel.jobs.findings.cause_of`) is known, unless it came :func:`suddenly`. Of several that say the same the simplest is
-    new.
+    (:func:`hvmodel.jobs.findings.cause_of`) is known, unless it came :func:`suddenly`.
     """
     found: dict[str, str] = {}
     secret, sudden = untold(ledger), suddenly(ledger, when)
@@ -240,9 +239,6 @@ def statuses(ledger: Ledger, excuses: Mapping[str, Excuse], when: str) -> dict[s
         alike = entry.cause in causes and entry.signature not in sudden
         if alike or any(covers(other, entry) for other in old):
             found[entry.signature] = KNOWN
-    fresh = [entry for entry in fresh if found[entry.signature] == NEW]
-    for signature in {entry.signature for entry in fresh} - simplest(fresh):
-        found[signature] = KNOWN
     return found
 
 
@@ -265,15 +261,21 @@ def suddenly(ledger: Ledger, when: str) -> set[str]:
 
 def met_by(ledger: Ledger, nights: Iterable[NightRecord]) -> tuple[dict[str, int], int]:
     """In how many runs of some nights each signature was met, and how many runs that were. Hits of a kind that was never minimised
-    count as a signature of their own."""
+    count for a signature that fails in the same manner, if there is one, else as a signature of their own."""
+    manners = {manner(kind): name for kind, name in sorted(ledger.kinds.items(), reverse=True)}
     met: dict[str, int] = {}
     runs = 0
     for night in nights:
         runs += night.runs
         for kind, times in night.kinds.items():
-            name = ledger.kinds.get(kind, kind)
+            name = ledger.kinds.get(kind) or manners.get(manner(kind), kind)
             met[name] = met.get(name, 0) + times
     return met, runs
+
+
+def manner(kind: str) -> str:
+    """The part of a kind of hit that says how it fails (:func:`hvmodel.jobs.nightly.signature.kind_of`)."""
+    return kind.rpartition("-")[0]
 
 
 def covers(old: Entry, fresh: Entry) -> bool:

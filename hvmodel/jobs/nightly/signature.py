@@ -21,10 +21,10 @@ def signature_of(finding: Finding) -> str:
 
 
 def kind_of(hit: Hit) -> str:
-    """The same form for a hit that is not minimised yet: what the search tells apart while it runs, so that each night can count
-    how often it met which."""
+    """``no-stale-mapping/unmap_pages/0b73a3af-3f9a2c1d`` for a hit that is not minimised yet: what the search tells apart while it
+    runs, so that each night can count how often it met which. Kinds that are the same up to the dash fail in the same manner."""
     (name, call, shape), sites, l1vh, refused = hit.signature
-    return f"{name}/{call or 'none'}/{_short([plain_shape(shape), sorted(sites), l1vh, refused, hit.level])}"
+    return f"{name}/{call or 'none'}/{_short([plain_shape(shape)])}-{_short([sorted(sites), l1vh, refused, hit.level])}"
 
 
 def _short(parts: list[Any]) -> str:

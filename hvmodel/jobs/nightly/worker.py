@@ -155,23 +155,28 @@ class Worker:
     # --- what was met -------------------------------------------------------------------------------------------------
 
     def _minimise(self, catch: Catch, gear: str, portion: Portion, took: float) -> int:
-        """Minimise the hits of kinds that the night has not minimised enough; returns how many that no earlier night has minimised
-        either were left for want of time."""
+        """Minimise the hits of kinds that the night has not minimised enough, the first one of each kind first; returns how many
+        kinds that no night has minimised were left for want of time."""
         started, skipped = time.perf_counter(), 0
         found, old = self.start.found, self.start.old
-        waiting = sorted(catch.hits.items(), key=lambda item: (item[0] in old, item[0] in found, len(item[1][0].operations)))
-        for kind, hits in waiting:
-            enough, most = (1, OLD_SHARE * took) if kind in old else (HITS_PER_KIND, max(FRESH_LEAST, FRESH_SHARE * took))
-            for hit in hits[: max(0, enough - found.get(kind, 0))]:
-                if time.perf_counter() - started > most:
-                    skipped += kind not in old
-                    continue
-                first, *others = minimised(hit, self.setup.plan.driver, gear, self._beside)
-                self.tell(finding_record(first, kind, portion))
-                for finding in others:
-                    self.tell(finding_record(finding, "", portion))
-                found[kind] = found.get(kind, 0) + 1
-                self._fresh[kind] = self._fresh.get(kind, 0) + 1
+        waiting = [
+            (kind in old, times, len(hit.operations), kind, hit)
+            for kind, hits in catch.hits.items()
+            for times, hit in enumerate(hits, found.get(kind, 0))
+        ]
+        for is_old, times, _length, kind, hit in sorted(waiting, key=lambda item: item[:4]):
+            enough, most = (1, OLD_SHARE * took) if is_old else (HITS_PER_KIND, max(FRESH_LEAST, FRESH_SHARE * took))
+            if times >= enough:
+                continue
+            if time.perf_counter() - started > most:
+                skipped += times == 0 and not is_old
+                continue
+            first, *others = minimised(hit, self.setup.plan.driver, gear, self._beside)
+            self.tell(finding_record(first, kind, portion))
+            for finding in others:
+                self.tell(finding_record(finding, "", portion))
+            found[kind] = found.get(kind, 0) + 1
+            self._fresh[kind] = self._fresh.get(kind, 0) + 1
         return skipped
 
 
