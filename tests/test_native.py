@@ -218,7 +218,10 @@ def test_a_paging_only_revision(tmp_path: Path) -> None:
         ("struct small_device {", "static struct iommu_domain_ops paging_ops;\nstatic u8 width;\n\nstruct small_device {"),
         ("static const struct", f"static struct iommu_domain_ops paging_ops = {{{members}}};\n\nstatic const struct"),
         ("	domain->core.geometry.aperture_end = DMA_BIT_MASK(48);", "	domain->core.ops = &paging_ops;\n"),
-        ("	domain->core.geometry.force", "	domain->core.geometry.aperture_end = DMA_BIT_MASK(width);\n	domain->core.geometry.force"),
+        (
+            "	domain->core.geometry.force",
+            "	domain->core.geometry.aperture_end = DMA_BIT_MASK(width);\n	domain->core.geometry.force",
+        ),
         ("	standing.core.type =", ask + "	standing.core.type ="),
     ):
         source = source.replace(old, new, 1)
