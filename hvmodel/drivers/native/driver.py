@@ -240,16 +240,20 @@ class NativeDriver(Driver):
             kernel.faults.reached[KZALLOC] = kernel.faults.reached.get(KZALLOC, 0) + allocs
         if self.shadow is None:
             return kernel.iommu_device_register(self._offered())
-        answer = 0
+        answers: list[int] = []
 
         def once() -> int:
-            nonlocal answer
-            answer = kernel.iommu_device_register(self._offered())
-            return answer
+            answers.append(kernel.iommu_device_register(self._offered()))
+            return answers[0]
 
         self.shadow.registering = once
         self.shadow.init(kernel.cpu.tgid << 32)
-        return answer
+        if not answers:  # it did not come that far: what decided in its init function was never set
+            image.shared[at.PARTED] = self.shadow.image.library.hvm_left(0)
+            self._parted()
+            self.follow()
+            return once()
+        return answers[0]
 
     def _offered(self) -> IommuOps:
         static = (ctypes.c_uint64 * 3)()
