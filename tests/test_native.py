@@ -194,8 +194,8 @@ def test_guards_of_the_kernels_cleanup_header(tmp_path: Path) -> None:
 
 
 def test_a_paging_only_revision(tmp_path: Path) -> None:
-    """What later revisions do otherwise works, too: ops in each domain and no default ones, capabilities asked for through the output
-    page at start."""
+    """What later revisions do otherwise works, too: ops in each domain and no default ones, capabilities asked for through the
+    output page at start."""
     source = SMALL.read_text(encoding="utf-8")
     start, end = source.index("	.default_domain_ops = &(const"), source.index("	.identity_domain")
     members = source[start:end].partition("{")[2].rpartition("}")[0]

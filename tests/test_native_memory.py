@@ -142,7 +142,10 @@ def test_a_value_that_was_never_set(tmp_path: Path, plant: str, code: str, words
 
 def test_a_value_that_was_never_set_at_start(tmp_path: Path) -> None:
     """Also in the init function, before the driver is registered; the driver still comes up."""
-    code = ("	int ret;\n\n	standing", "	int ret;\n	u32 never;\n\n	if (never)\n		pr_err(\"odd\\n\");\n	standing")
+    code = (
+        "	int ret;\n\n	standing",
+        '	int ret;\n	u32 never;\n\n	if (never)\n		pr_err("odd\\n");\n	standing',
+    )
     world, outcomes = play(planted(tmp_path, "map", "", code), *MAP_4)
     assert "decides" in failed(outcomes[0])["no-uninitialised-read"]
     assert [outcome.result for outcome in outcomes] == [0, 0, 0]
