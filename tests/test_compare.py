@@ -16,7 +16,7 @@ from hvmodel import operations as ops
 from hvmodel.cli import main
 from hvmodel.configuration import DEVICES, Configuration
 from hvmodel.document import markdown
-from hvmodel.drivers import REGISTRY, register
+from hvmodel.drivers import REGISTRY, DriverEntry, register
 from hvmodel.drivers.repaired import Repaired
 from hvmodel.gears.minimise import Minimised
 from hvmodel.gears.walk import runs, walk
@@ -27,13 +27,15 @@ from hvmodel.jobs.compare.judging import State, state_on
 from hvmodel.jobs.compare.lives import BEGINNING, START, Memory
 from hvmodel.jobs.compare.narrow import Witness, differences, narrow
 from hvmodel.jobs.compare.page import WIDTH, page
-from hvmodel.jobs.compare.parting import ANSWER, CALLS, HYPERCALLS, Kind, folded, pair
+from hvmodel.jobs.compare.parting import ANSWER, CALLS, HYPERCALLS, Kind, folded, in_step, pair
 from hvmodel.jobs.compare.screen import print_comparison
 from hvmodel.jobs.compare.sides import Line, laid_out, told
 from hvmodel.jobs.compare.sorting import Judged, Row, sort
 from hvmodel.jobs.compare.subjects import Given, Subject, corpus, from_files, subjects_of
 from hvmodel.jobs.compare.words import verdict
 from hvmodel.jobs.findings import Finding, sites_of
+from hvmodel.kernel.iommu import EIO, Device, IommuDomain, IommuOps
+from hvmodel.kernel.services import Kernel
 from hvmodel.properties.verdicts import Violation
 from hvmodel.rules.worlds import PROFILE_NAMES
 from hvmodel.traces.format import TraceError, read
@@ -211,6 +213,42 @@ def test_what_differs_is_told_by_aspect() -> None:
     assert (found.aspect, found.place, found.a) == (HYPERCALLS, "attach_dev", "also makes DETACH_DEVICE_DOMAIN")
 
 
+class Parks(Repaired):
+    """Released devices go to a domain of the driver's, of which the core asks without looking at the answer."""
+
+    name, summary, refuses = "test-parks", "releases to the blocked domain", False
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__(kernel)
+        registered = kernel.iommu_device_register
+
+        def register_otherwise(ops: IommuOps) -> int:
+            return registered(replace(ops, release_domain=ops.blocked_domain, release_device=None))
+
+        kernel.iommu_device_register = register_otherwise  # type: ignore[method-assign]
+
+    def hv_iommu_attach_dev(self, immdom: IommuDomain, dev: Device, old: IommuDomain | None) -> int:
+        return super().hv_iommu_attach_dev(immdom, dev, old) or (-EIO if self.refuses and immdom.type == "blocked" else 0)
+
+
+class ParksNot(Parks):
+    """The same, and says that it has not."""
+
+    name, refuses = "test-parks-not", True
+
+
+def test_an_answer_that_only_the_core_hears_is_a_difference() -> None:
+    """Protects return values that no caller sees: the core goes on as if nothing had happened."""
+    a, b = (World(Configuration(), DriverEntry(cls.name, "", cls)) for cls in (Parks, ParksNot))
+    *_, last = in_step(a, b, [ops.Boot(), ops.Release(0)])
+    assert last.kinds == [Kind(ANSWER, "attach_dev", "0", "-EIO")]
+
+
+def test_recovery_is_not_compared() -> None:
+    """Protects from noise: what is given back at the end follows from all that was before."""
+    assert kinds(ops.Claim(0), ops.Recover()) == []
+
+
 def test_ids_are_compared_by_what_they_stand_for() -> None:
     """Protects from noise: after a claim the same domain has another id on each driver, and to map into it is no difference."""
     assert kinds(ops.Claim(0), ops.Alloc(1), MAP) == []
@@ -264,6 +302,7 @@ def test_only_what_differs_is_set_in_columns() -> None:
         "1. boot  ->  ok on both, each in its own way",
         *[lines[1].left],
     ]
+    assert not any(line.left == line.right for line in lines if line.mark == "|")
     for width in (60, 80, 120):
         assert max(len(text) for text, _ in laid_out(lines, width)) <= width
 
@@ -380,6 +419,7 @@ def test_a_revision_that_breaks_something_is_told_by_its_status(tmp_path: Path) 
     trace = read(tmp_path / "out" / row["trace"])
     assert (verdict_of(trace, "repaired").state, verdict_of(trace, "repaired+D20").state) == ("holds", "fails")
     assert not (tmp_path / "out" / "broken-77.json").exists()
+    assert report["differences"]
     assert all(read(tmp_path / "out" / one["trace"]).operations for one in report["differences"])
     assert "B BREAKS" in (tmp_path / "page.md").read_text()
 
