@@ -283,6 +283,13 @@ def test_a_night_without_its_canary_is_void(tmp_path: Path, monkeypatch: pytest.
     assert (again.record.ended, again.record.fixed, again.done_before) == (WHOLE, planted, False)
 
 
+def test_a_night_that_searched_nothing_is_void(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects against silence that looks like success: a night whose time was over before the search began proves nothing."""
+    monkeypatch.setattr(schedule.Schedule, "time_for_more", lambda self, left: False)
+    came = doing(tmp_path)
+    assert (came.record.ended, came.record.runs, came.status) == (VOID, 0, VOID_NIGHT)
+
+
 def test_a_disk_that_is_full_for_a_while(tmp_path: Path, undisturbed: Night) -> None:
     """Protects a night from a full disk: it goes on in memory, and when there is room again all is written down; in the end nothing
     is missing."""

@@ -35,8 +35,8 @@ def add(verbs: Verbs) -> None:
     nightly = verbs.add_parser(
         "nightly",
         help="search a driver for a night and say what is new",
-        description="Exit status: 0 nothing new, 1 new findings, 2 wrong use, 3 void (a canary was not found), 4 the harness "
-        "erred, 5 the disk did not take all of it, 130 interrupted.",
+        description="Exit status: 0 nothing new, 1 new findings, 2 wrong use, 3 void (a canary was not found, or nothing was "
+        "searched), 4 the harness erred, 5 the disk did not take all of it, 130 interrupted.",
     )
     nightly.add_argument("--driver", default="posted-v0", help="which driver (default: posted-v0; see 'hvmodel drivers')")
     nightly.add_argument("--budget", type=_read(plans.budget), default=8 * 3600.0, help="300s, 5m, 8h (default: 8h)")

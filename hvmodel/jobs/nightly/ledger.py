@@ -28,8 +28,8 @@ NEW, KNOWN, EXCUSED, FIXED = "new", "known", "excused", "fixed"
 """What a finding is in a night."""
 
 WHOLE, VOID, INTERRUPTED, CUT_SHORT = "whole", "void", "interrupted", "cut short"
-"""How a night ended: by its budget; because a canary was not found; by an interrupt, after which it may be resumed; or not at all,
-so that a later night closed it."""
+"""How a night ended: by its budget; without proof of anything, because a canary was not found or the time was over before the
+search began; by an interrupt, after which it may be resumed; or not at all, so that a later night closed it."""
 
 
 @dataclass(frozen=True)

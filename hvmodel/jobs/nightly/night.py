@@ -176,7 +176,7 @@ class _Job:
             finally:
                 for event in self.crew.stop(PATIENCE):
                     self._hear(event)
-        if ended == WHOLE and self.takings.void:
+        if ended == WHOLE and (self.takings.void or not self.takings.tally.runs):
             ended = VOID
         self._note({"r": "peak", "process": "", "rss": rss_peak()})
         self._tick(force=True)

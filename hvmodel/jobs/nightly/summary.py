@@ -64,12 +64,18 @@ def _verdict(books: Books, nights: Night, what: What) -> tuple[str, str]:
         said = "; ".join(f"{number} x {said}" for number, said in wrong if number)
         return f"The harness erred: {said}. {text}", "bad"
     if figures.is_void(nights):
-        return "Void: a canary was not found, so that finding nothing else would say nothing.", "odd"
+        return f"Void: {_why_void(nights[0])}, so that finding nothing else would say nothing.", "odd"
     odd = [f"Shard {night.shard} {_ENDED[night.ended]}." for night in nights if night.ended in _ENDED]
+    odd += [f"Shard {night.shard} was void: {_why_void(night)}." for night in nights if night.ended == VOID]
     return " ".join([text, *odd]), "bad" if counts[NEW] else "odd" if odd else "good"
 
 
-_ENDED = {INTERRUPTED: "was interrupted", CUT_SHORT: "was cut short", VOID: "was void: a canary was not found"}
+_ENDED = {INTERRUPTED: "was interrupted", CUT_SHORT: "was cut short"}
+
+
+def _why_void(night: NightRecord) -> str:
+    found = all(trial.get("found") for trial in night.canaries)
+    return "the time was over before the search began" if found else "a canary was not found"
 
 
 def _count(number: int, word: str) -> str:
