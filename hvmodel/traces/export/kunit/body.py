@@ -131,9 +131,7 @@ def _driver_call(domain: str, data: MapCall | UnmapCall, operation: ops.Operatio
         return call("hvm_driver_unmap", domain, number(data.iova), number(data.pgsize), number(count))
     with_mapped = "true" if data.mapped is not None else "false"
     sizes = (number(data.pgsize), number(count))
-    return call(
-        "hvm_driver_map", domain, number(data.iova), number(data.paddr), *sizes, prot(data.prot), data.gfp, with_mapped
-    )
+    return call("hvm_driver_map", domain, number(data.iova), number(data.paddr), *sizes, prot(data.prot), data.gfp, with_mapped)
 
 
 def _request(domain: str, operation: ops.Operation) -> str:

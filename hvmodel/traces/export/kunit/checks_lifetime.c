@@ -211,10 +211,13 @@ static const struct hvm_property hvm_options_are_honoured = {
 };
 
 /* property: no-use-after-free */
-/* KASAN makes a test fail in which it has something to report. */
+/*
+ * KASAN makes a test fail in which it reports something. Unless the kernel was booted with
+ * kasan_multi_shot it reports once, and who comes later has not been put to the test.
+ */
 static void hvm_check_no_use_after_free(const struct hvm_call *call)
 {
-	hvm.reached++;
+	hvm.reached += !test_taint(TAINT_BAD_PAGE);
 }
 
 static const struct hvm_property hvm_no_use_after_free = {

@@ -110,10 +110,7 @@ static void hvm_end(struct kunit *test)
 		return;
 	if (hvm.lost)
 		hvm_skip("out of memory in the test's own books");
-	if (hvm.trace->num_answers && !hvm.calls)
-		hvm_skip("hv_do_hypercall() is not redirected: see the head of this file");
-	if (hvm.trace->vms && !hvm.asked)
-		hvm_skip("hv_iommu_get_curr_partid() is not redirected: see the head of this file");
+	hvm_check_stubs();
 	if (hvm.fail_nth)
 		hvm_skip("a kzalloc() was to fail and did not (CONFIG_FAILSLAB)");
 	if (!hvm.reached)

@@ -6,7 +6,7 @@ from hvmodel.faults import ALLOC_PAGES, KERNEL_SITES, KZALLOC
 from hvmodel.traces.export.case import Case
 from hvmodel.traces.verdict import FAILS, UNDETERMINED
 
-CHECKS = {
+_EVERYWHERE = {
     "no-stale-mapping": "hvm_no_stale_mapping",
     "no-lost-mapping": "hvm_no_lost_mapping",
     "tree-matches-hypervisor": "hvm_tree_matches_hypervisor",
@@ -26,6 +26,10 @@ CHECKS = {
     "advertised-is-true": "hvm_advertised_is_true",
     "no-use-after-free": "hvm_no_use_after_free",
     "no-null-dereference": "hvm_no_null_dereference",
+}
+"""The C object of each property that a test can look at in every step (``checks_*.c``)."""
+
+_DECIDED = {
     "names-existing-things": "hvm_names_existing_things",
     "touches-only-its-own": "hvm_touches_only_its_own",
     "shortage-is-survivable": "hvm_shortage_is_survivable",
@@ -42,7 +46,13 @@ CHECKS = {
     "nothing-is-left": "hvm_nothing_left",
     "options-are-honoured": "hvm_options_are_honoured",
 }
-"""The C object of each property that can be expressed (``checks_*.c``)."""
+"""Those with excuses that a test does not know: it looks where they failed in the record, and nowhere else."""
+
+_PARTLY = ("context-is-balanced", "no-sleep-in-atomic")
+"""Properties of which a test sees less than lockdep and might_sleep() do."""
+
+CHECKS = _EVERYWHERE | _DECIDED
+"""All that can be expressed."""
 
 NEVER = {
     "device-names-are-unique": "the ids are made by hv_build_devid_oftype(), which the test replaces",
@@ -52,9 +62,6 @@ NEVER = {
     "failure-is-visible": "a test does not see the log",
 }
 """Why the other properties cannot."""
-
-DECIDED_ONLY = frozenset(tuple(CHECKS)[tuple(CHECKS).index("names-existing-things") :])
-"""Properties with excuses that the test does not know: it asks where they failed in the record, and nowhere else."""
 
 
 def why_not(case: Case) -> str:
@@ -67,8 +74,10 @@ def why_not(case: Case) -> str:
         return f"{name} cannot be seen by KUnit: {NEVER.get(name, 'no check is written for it')}"
     if found.state == UNDETERMINED:
         return f"{name} is undetermined: {found.reason}"
-    if found.state != FAILS and name in DECIDED_ONLY:
+    if found.state != FAILS and name in _DECIDED:
         return f"{name} held when this was recorded, and a test knows only how to look where it failed"
+    if found.state != FAILS and name in _PARTLY:
+        return f"{name} held when this was recorded, and a test sees only a part of it"
     return _shape(case) or _rubbish(case) or _faults(case)
 
 
@@ -101,13 +110,13 @@ def _rubbish(case: Case) -> str:
         for violation in step.outcome.violations:
             name = violation.property
             if name in _UNSTEADY and name != case.verdict.property:
-                return f"the driver breaks {name} on the way, and what it reads then is another thing in every kernel"
+                return f"the driver breaks {name} on the way, and what it does then is another thing in every kernel"
             if name == "input-page-bounds" and step.number < last:
                 return f"the driver breaks {name} on the way, in step {step.number}: what comes of that is set aside"
     return ""
 
 
-_UNSTEADY = ("no-use-after-free", "no-uninitialised-read")
+_UNSTEADY = ("no-use-after-free", "no-null-dereference", "no-uninitialised-read")
 """Properties after whose failing a run is not the same in every kernel."""
 
 
@@ -129,4 +138,4 @@ def _before_init(case: Case) -> bool:
     return case.verdict.violation is not None and case.verdict.violation.call == "setup"
 
 
-__all__ = ["CHECKS", "DECIDED_ONLY", "NEVER", "why_not"]
+__all__ = ["CHECKS", "NEVER", "why_not"]
