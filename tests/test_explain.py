@@ -259,6 +259,17 @@ def test_a_long_trace_stays_short_and_says_what_it_left_out() -> None:
     assert idle.acts[-1] == Gap(5, 64, "60 operations not shown here (60 lookup), 0 hypercalls, 60 had nothing to act on")
 
 
+def test_behind_a_gap_only_the_own_change_is_told() -> None:
+    """Protects against changes of operations that are not told being laid at the door of the next one that is."""
+    maps = [ops.Map(1, A + 0x2000 * i, P + 0x2000 * i, 1) for i in range(60)]
+    trace = replace(STALE, operations=[*STALE.operations[:2], *maps, ops.Unmap(1, A, 1, faults=REFUSED)])
+    told = [act for act in acts(story(trace, "posted-v0", False)) if act.request.startswith("iommu_map")]
+    assert 3 < len(told) < 60
+    for act in told:
+        assert [change.who for change in act.changes] == ["all views"]
+        assert act.changes[0].what.endswith(": 1 page (4 KiB)")
+
+
 def test_thousands_of_calls_are_a_few_lines() -> None:
     """Protects big requests: two thousand pieces and their hypercalls are told in a handful of lines that name the first and the
     last, and the drawing stays a drawing."""
