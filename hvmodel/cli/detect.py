@@ -28,6 +28,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _detect(args: argparse.Namespace, console: Console) -> int:
+    from hvmodel.drivers.native.own import is_own, own_problem
     from hvmodel.jobs import detect_file
     from hvmodel.jobs.detect import Options, detect, matching
     from hvmodel.jobs.detect_report import caption, print_changes, print_detection, progress_printer
@@ -38,7 +39,8 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
 
     drivers = matching(args.driver)
     if not drivers:
-        return usage(f"no variant fits {args.driver!r} and no driver is called so (see 'hvmodel drivers')")
+        problem = own_problem(args.driver) if is_own(args.driver) else None
+        return usage(problem or f"no variant fits {args.driver!r} and no driver is called so (see 'hvmodel drivers')")
     limit = Limit(operations=args.operations) if args.operations else Limit(seconds=args.limit or 60.0)
     gears = list(GEARS) if args.gear == "all" else [args.gear]
     options = Options(drivers, gears, args.trials, limit, args.seed, args.jobs)

@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from hvmodel.drivers import REGISTRY
+from hvmodel.drivers.native.own import is_own, own_variants
 from hvmodel.gears.walk import settle
 from hvmodel.jobs.trials import GEARS, MINIMISED, Limit, Task, Trial, run_trial, seed_of
 
@@ -69,8 +70,10 @@ class Detection:
 
 
 def matching(pattern: str) -> list[str]:
-    """The variants whose name fits a pattern of the shell's kind, by the number in their name; or the driver that is called so."""
-    variants = [name for name, entry in REGISTRY.items() if entry.defect and fnmatchcase(name, pattern)]
+    """The variants whose name fits a pattern of the shell's kind, by the number in their name; or the driver that is called so.
+    Those in C are meant only by a pattern that begins with ``repaired-c``."""
+    known = own_variants() if is_own(pattern) else [name for name, entry in REGISTRY.items() if entry.defect]
+    variants = [name for name in known if fnmatchcase(name, pattern)]
     variants.sort(key=lambda name: [part.zfill(8) if part.isdecimal() else part for part in re.split(r"(\d+)", name)])
     return variants or [name for name in REGISTRY if name == pattern]
 

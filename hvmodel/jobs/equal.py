@@ -25,6 +25,9 @@ from hvmodel.world import Outcome, World
 TREES_EVERY = 16
 """Whole trees are compared so often while searching, and before a run's end; after each operation while minimising."""
 
+_WORDED = ("nothing-is-left", "context-is-balanced", "no-use-after-free", "no-out-of-bounds", "no-sleep-in-atomic")
+"""Properties whose failures are told in names of the driver's own: structures, locks, what was accessed."""
+
 
 class Watched(World):
     """A world that keeps what passes between driver and hypervisor."""
@@ -102,7 +105,7 @@ class Twin(Watched):
         found: Parts = [
             ("answer", (outcome.applied, outcome.result, outcome.level)),
             ("hypercalls", world.seen),
-            ("findings", sorted((v.property, v.call, repr(v.shape)) for v in outcome.violations)),
+            ("findings", sorted((v.property, v.call, "" if v.property in _WORDED else repr(v.shape)) for v in outcome.violations)),
             ("refusals", [str(fault) for fault in outcome.fired]),
             ("log", log),
             ("reached", world.faults.reached),

@@ -39,8 +39,13 @@ def own_entry(name: str) -> DriverEntry:
 @lru_cache(maxsize=512)
 def _entry(name: str, _cc: str, _search: str) -> DriverEntry:
     from hvmodel.drivers.native.own_driver import loader
+    from hvmodel.drivers.native.toolchain import find_compiler
     from hvmodel.drivers.native.variants import VARIANTS_C
 
+    try:
+        find_compiler()
+    except NativeError as error:
+        raise NativeError(f"{name}: {error}") from None
     if name == NAME:
         return DriverEntry(NAME, SUMMARY, loader(()))
     variant = VARIANTS_C[name]
@@ -54,8 +59,15 @@ def own_problem(name: str) -> str | None:
     except NativeError as error:
         return str(error)
     except KeyError:
-        return f"repaired-c has no variant {name.removeprefix(NAME + '+')!r} (see 'hvmodel drivers')"
+        return f"no driver is called {name!r} (repaired-c has the variants of repaired, such as repaired-c+D20, and X01 to X06)"
     return None
+
+
+def own_variants() -> list[str]:
+    """The names of the variants in C; none where there is no compiler."""
+    from hvmodel.drivers.native.variants import VARIANTS_C
+
+    return list(VARIANTS_C) if has_compiler() else []
 
 
 def listed() -> list[DriverEntry]:
@@ -67,4 +79,4 @@ def _load(kernel: Kernel) -> Driver:
     return own_entry(NAME).load(kernel)
 
 
-__all__ = ["NAME", "SOURCE", "has_compiler", "is_own", "listed", "own_entry", "own_problem"]
+__all__ = ["NAME", "SOURCE", "has_compiler", "is_own", "listed", "own_entry", "own_problem", "own_variants"]

@@ -158,11 +158,13 @@ class SysfsFirst(Repaired):
             return -ENODEV
         ret = kernel.iommu_device_sysfs_add("hyperv-iommu")
         if ret:
+            kernel.pr_err(f"Hyper-V: iommu_device_sysfs_add failed: {ret}")
             return ret
         self.hv_geometry = aperture(self.hv_iommu_get_width())
         self.hv_initialize_special_domains()
         ret = kernel.iommu_device_register(self.hv_iommu_ops)
         if ret:
+            kernel.pr_err(f"Hyper-V: iommu_device_register failed: {ret}")
             kernel.iommu_device_sysfs_remove()
         return ret
 

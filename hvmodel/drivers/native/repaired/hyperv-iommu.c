@@ -543,9 +543,6 @@ static void hv_iommu_domain_free(struct iommu_domain *immdom)
 	struct hv_domain *hvdom = to_hv_domain(immdom);
 	struct hv_iommu_deposits deposits;
 
-	if (hv_special_domain(hvdom))
-		return;
-
 	hv_iommu_init_deposits(&deposits, 0);
 
 	mutex_lock(&hv_iommu_mutex);

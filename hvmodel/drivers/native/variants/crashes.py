@@ -51,9 +51,9 @@ Needs nothing: the tree's root is in the domain. Freed memory is read at each fr
     ),
 )
 only_c(
-    "X06-left-never-set",
-    """Whether a device had to leave its place is not set before the first try.
+    "X06-done-never-set",
+    """How many pages are unmapped is counted from what was on the stack.
 
-Needs an attach that is refused: then what was on the stack decides whether the device goes back to where it never left.""",
-    ("	bool left = false;\n", "	bool left;\n"),
+Needs an unmap. Mostly there is 0, and all is well.""",
+    ("	size_t done = 0, count;\n", "	size_t done, count;\n"),
 )

@@ -19,26 +19,23 @@ DIRECT = """	struct hv_input_attach_device *input;
 	unsigned long flags;
 	int status;
 """
-STRANDED = """	struct hv_domain *hvdom = to_hv_domain(immdom);
-	struct hv_iommu_deposits deposits;
-
-	if (hv_special_domain(hvdom))
-		return;
-"""
+FREE = "	hvdom->dead = true;\n"
 
 RESTORE_NO_COUNT = (
     SET_BACK,
     "				hv_iommu_moved(hvdev, places[i]);\n				if (!i)\n					where->num_attchd--;\n				return;\n",
 )
 BUSY_FREE = (
-    STRANDED,
-    STRANDED
-    + """	if (hvdom->num_attchd) {
+    FREE,
+    """	if (hvdom->num_attchd) {
+		mutex_unlock(&hv_iommu_mutex);
 		pr_err("can't free busy iommu domain\\n");
 		return;
 	}
-""",
+"""
+    + FREE,
 )
+STATIC = "its static domains have no free op that could find them busy"
 
 
 def uncount(which: str) -> str:
@@ -72,8 +69,8 @@ variant_c(
     ),
 )
 variant_c("D51", RESTORE_NO_COUNT)
-variant_c("D53", BUSY_FREE)
-variant_c("D52", RESTORE_NO_COUNT, BUSY_FREE)
+variant_c("D53", BUSY_FREE, parts=STATIC)
+variant_c("D52", RESTORE_NO_COUNT, BUSY_FREE, parts=STATIC)
 variant_c("O29", ("	if (!hvdev->released) {\n		if (hvdev->domain && ", "	if (true) {\n		if (hvdev->domain && "))
 variant_c("O32", (SET_BACK, RESTORE_NO_COUNT[1].replace("--", "++")))
 variant_c("O25", (LOSE, LOSE + "\n	if (shared) {\n		hvdev->released = true;\n		hv_iommu_forget(hvdev);\n		return;\n	}\n"))
@@ -312,6 +309,7 @@ variant_c(
         "	host_devid = hv_build_devid_oftype(pdev, type);\n",
         "	host_devid = hv_l1vh_partition() ? hv_build_devid_oftype(pdev, type) : (u64)type << 62;\n",
     ),
+    parts="all devices move as one, so that the trial run cannot tell which member is the count",
 )
 variant_c(
     "O26",

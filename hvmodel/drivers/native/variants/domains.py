@@ -72,7 +72,11 @@ variant_c(
         '		status = hv_iommu_delete_hyp_devdom(hvdom);\n		if (status != HV_STATUS_SUCCESS)\n			hv_status_err(status, "\\n");\n',
     ),
 )
-variant_c("D68", ("	.blocked_domain		= &hv_blocked_dom.iommu_dom,\n", ""))
+variant_c(
+    "D68",
+    ("	.blocked_domain		= &hv_blocked_dom.iommu_dom,\n", ""),
+    parts="a pointer to the static domain that is not offered is not seen",
+)
 variant_c(
     "D70",
     ("	if (hv_l1vh_partition() || !hv_no_attdev)\n", "	if (!hv_no_attdev)\n"),
