@@ -29,10 +29,9 @@ def add(verbs: Verbs) -> None:
 
 
 def _minimise(args: argparse.Namespace, _console: Console) -> int:
-    from hvmodel.gears.generalise import generalise
-    from hvmodel.gears.minimise import Target
+    from hvmodel.gears.generalise import generalise, target_of
     from hvmodel.traces.format import TraceError, read, to_json
-    from hvmodel.traces.shrink import NothingFails, shrink
+    from hvmodel.traces.shrink import NothingFails, shrink, subject
 
     try:
         trace = read(args.trace)
@@ -48,8 +47,9 @@ def _minimise(args: argparse.Namespace, _console: Console) -> int:
         return usage(f"{args.trace}: {error}")
     status = write(to_json(small), args.out)
     if status == 0:
-        target = Target(small.property or "", small.finding["call"])
-        shortness = generalise(small.config, small.operations, driver, target).shortness
+        violation = subject(small)
+        assert violation is not None, "it fails, or there would be no minimal trace"
+        shortness = generalise(small.config, small.operations, driver, target_of(violation)).shortness
         print(f"hvmodel minimise: {len(trace.operations)} operations before; {shortness}", file=sys.stderr)
         if spent:
             print(f"hvmodel minimise: {args.limit:,} worlds were not enough; --limit allows more", file=sys.stderr)

@@ -17,6 +17,7 @@ from hvmodel.gears.minimise.layout import MIB_PAGES, gaps_of, laid_out, moved, p
 from hvmodel.gears.minimise.trial import Case, Hit, Target, Trials
 from hvmodel.hypervisor.abi import SHORTAGE_STATUSES, status_name
 from hvmodel.hypervisor.policies import QUESTIONS
+from hvmodel.properties.verdicts import Violation
 from hvmodel.rules.refusals import ANSWERS
 from hvmodel.world import run
 
@@ -51,16 +52,25 @@ class Generality:
 def generalise(
     config: Configuration, operations: Sequence[ops.Operation], driver: str, target: Target, limit: int = LIMIT
 ) -> Generality:
-    """Try what else fails. The target should say nothing of shapes, or what has another shape counts as different. A trace that
-    does not fail gives an empty answer. Raises KeyError for an unknown driver."""
+    """Try what else fails. Where the shape of a failure depends on values (as that of a map does, on its size) the target should
+    say nothing of shapes, or what has another one counts as different (:func:`target_of`). A trace that does not fail gives an
+    empty answer. Raises KeyError for an unknown driver."""
     trials = Trials(driver, target, limit)
     hit = trials.run(Case(config, tuple(operations)))
     if hit is None:
         return Generality((), (), "the trace does not fail")
     ask = _Asker(trials, hit)
-    for question in (_place, _sizes, _words, _devices, _refusals, _orders, _answers):
-        question(ask)
-    return Generality(tuple(ask.free), tuple(ask.bound), _shortness(ask))
+    try:
+        for question in (_place, _sizes, _words, _devices, _refusals, _orders, _answers):
+            question(ask)
+        shortness = _shortness(ask)
+    except _Spent:
+        shortness = f"{len(hit.case.operations)} operations; not all was tried, each run of it takes long"
+    return Generality(tuple(ask.free), tuple(ask.bound), shortness)
+
+
+class _Spent(Exception):
+    """No more worlds may be run: what is not known is not said."""
 
 
 class _Asker:
@@ -74,9 +84,9 @@ class _Asker:
         self.bound: list[str] = []
 
     def fails(self, operations: Sequence[ops.Operation], config: Configuration | None = None) -> bool:
-        """Whether the same finding comes of these operations; False when the limit is reached."""
+        """Whether the same finding comes of these operations. Raises :class:`_Spent` when the limit is reached."""
         if self.trials.left <= 0:
-            return False
+            raise _Spent
         return self.trials.run(Case(config or self.case.config, tuple(operations))) is not None
 
     def with_(self, index: int, operation: ops.Operation) -> bool:
@@ -252,7 +262,7 @@ def _answers(ask: _Asker) -> None:
     for name, question in QUESTIONS.items():
         given = getattr(config.policies, name)
         others = [answer for answer in question.alternatives if answer != given and answer not in question.adversarial]
-        if not others or ask.trials.left <= 0:
+        if not others:
             continue
         starts = {answer: replace(config, policies=replace(config.policies, **{name: answer})) for answer in others}
         spared = [answer for answer, start in starts.items() if not ask.fails(ask.operations, start)]
@@ -287,4 +297,11 @@ def _shortness(ask: _Asker) -> str:
     return f"{count} operations: none of them can be left out (1-minimal); a shorter trace is not excluded"
 
 
-__all__ = ["Generality", "generalise"]
+def target_of(violation: Violation) -> Target:
+    """What must go on failing for a finding to be the same with other values: the property, in the same driver call, and in the
+    same manner unless that is told by values, as it is for maps and unmaps."""
+    by_values = violation.call in ("map_pages", "unmap_pages")
+    return Target(violation.property, violation.call, None if by_values else violation.shape)
+
+
+__all__ = ["Generality", "generalise", "target_of"]

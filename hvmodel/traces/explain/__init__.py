@@ -14,7 +14,7 @@ from rich.console import Console
 
 from hvmodel import document
 from hvmodel.gears.generalise import generalise as ask_what_matters
-from hvmodel.gears.minimise import Target
+from hvmodel.gears.generalise import target_of
 from hvmodel.traces.explain.page import page
 from hvmodel.traces.explain.plain import counted
 from hvmodel.traces.explain.terminal import show
@@ -45,7 +45,7 @@ def _general(trace: Trace, driver: str) -> Generality | None:
     violation = subject(replace(trace, driver=driver))
     if violation is None:
         return None
-    return ask_what_matters(trace.config, trace.operations, driver, Target(violation.property, violation.call))
+    return ask_what_matters(trace.config, trace.operations, driver, target_of(violation))
 
 
 def explain(trace: Trace, driver: str, console: Console, generalise: bool = True) -> int:
