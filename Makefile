@@ -7,7 +7,7 @@ DRIVER ?= posted-v0
 ARGS   ?=
 OPERATIONS ?= 10000000
 BUDGET ?= 8h
-STATE  ?= nightly/$(DRIVER)
+STATE  ?= nightly/$(subst /,-,$(DRIVER))
 
 .DEFAULT_GOAL := help
 .PHONY: help hunt nightly soak detect test replay explain bench fuzz coverage lint clean

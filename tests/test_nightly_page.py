@@ -181,7 +181,7 @@ def test_the_figures_of_a_night(stale: Entry) -> None:
         "| 1/1 | `walk` | 3 | 60 | 5,000 | 2 | 2,000 |",
         "| 1/1 | 77 | whole | 1 | 301 of 300 | 1 | 2 | 59, job 39 | 2 | 3 | `repaired+D84` after 12 | 0 traces |",
         "5 times a kind of hit was left for want of time.",
-        "198 of 200 branches (99.0 %) were taken in a sample of 60 runs.",
+        "198 of 200 branches (99.0 %) came up in a sample of 60 runs.",
         "x.py:9 to 12\nhvmodel/drivers/x.py:10 to the end",
         "found in 1 of 2 trials",
         "| `repaired+D05` | not found | 50,000 |",

@@ -1,5 +1,5 @@
-"""Which of the driver's branches a short sample of runs takes. Needs coverage.py (the extra ``coverage``); without it nothing is
-measured, and the summary says so."""
+"""Which of the driver's branches a short sample of runs takes, or of its lines for a driver in C. For one in Python this needs
+coverage.py (the extra ``coverage``); without it nothing is measured, and the summary says so."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Any
 
 import hvmodel
 from hvmodel.drivers import REGISTRY
+from hvmodel.drivers.native.coverage import coverage_of
+from hvmodel.drivers.native.driver import NativeLoader
 from hvmodel.jobs.nightly.gears import Catch, walk_portion
 from hvmodel.jobs.nightly.plan import Plan
 
@@ -44,8 +46,12 @@ def driver_files(driver: str) -> list[str]:
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """Branches of the driver in all and taken, and those never taken as ``file:line to line``; or ``said``, why they could not be
-    measured."""
+    """How many branches of the driver there are, how many were taken, and those never taken as ``file:line to line``; for a driver
+    in C its lines; or ``said``, why nothing could be measured."""
+    load = REGISTRY[plan.driver].load
+    if isinstance(load, NativeLoader):
+        _sample(plan)
+        return _native(load)
     if find_spec("coverage") is None:
         return {"said": "coverage.py is not installed"}
     files = driver_files(plan.driver)
@@ -55,7 +61,7 @@ def measure(plan: Plan) -> dict[str, Any]:
     watch = import_module("coverage").Coverage(branch=True, include=files, data_file=None, config_file=False)
     watch.start()
     try:
-        walk_portion(replace(plan, portion=SAMPLE), 0, plan.driver, Catch(), False)
+        _sample(plan)
     finally:
         watch.stop()
     with tempfile.TemporaryDirectory() as directory:
@@ -65,6 +71,18 @@ def measure(plan: Plan) -> dict[str, Any]:
         except Exception as error:  # coverage.py has a class of its own for "no data"
             return {"said": str(error)[:200]}
         return _boiled_down(json.loads(path.read_text()))
+
+
+def _sample(plan: Plan) -> None:
+    walk_portion(replace(plan, portion=SAMPLE), 0, plan.driver, Catch(), False)
+
+
+def _native(load: NativeLoader) -> dict[str, Any]:
+    found = coverage_of(load.image)
+    if found is None:
+        return {"said": "the code of this machine cannot be read"}
+    never = [f"{load.build.name}:{line}" for line in found.never]
+    return {"unit": "lines", "branches": len(found.lines), "taken": len(found.lines) - len(never), "never": never, "runs": SAMPLE}
 
 
 def _boiled_down(report: dict[str, Any]) -> dict[str, Any]:
@@ -77,4 +95,4 @@ def _boiled_down(report: dict[str, Any]) -> dict[str, Any]:
         short = str(Path(name).resolve()).removeprefix(root).lstrip("/")
         for start, end in entry["missing_branches"]:
             never.append(f"{short}:{abs(start)} to {'the end' if end < 0 else end}")
-    return {"branches": branches, "taken": taken, "never": never, "runs": SAMPLE}
+    return {"unit": "branches", "branches": branches, "taken": taken, "never": never, "runs": SAMPLE}

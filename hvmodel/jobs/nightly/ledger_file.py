@@ -44,7 +44,7 @@ def read_ledger(source: str, name: str = "ledger.json") -> Ledger:
         raise BadLedger(f"{name}: no ledger of version {VERSION}")
     try:
         obj(data, "", {"hvmodel-ledger", "driver", "findings", "nights", "kinds"})
-        driver = text(data.get("driver"), "driver", 200)
+        driver = text(data.get("driver"), "driver")
         entries = {key: entry_of(value, f"findings.{key}") for key, value in _table(data.get("findings", {}), "findings").items()}
         nights = {key: _night(value, f"nights.{key}") for key, value in _table(data.get("nights", {}), "nights").items()}
         kinds = _table(data.get("kinds", {}), "kinds", _signature)
@@ -186,5 +186,5 @@ _NIGHT: dict[str, Check] = {
     "kinds": lambda value, where: _table(value, where, _count),
     "peaks": _listed(_count),
     "corpus": _object(traces=_count, problems=_listed(_said), said=_said),
-    "coverage": _object(branches=_count, taken=_count, runs=_count, never=_listed(_said), said=_said),
+    "coverage": _object(branches=_count, taken=_count, runs=_count, never=_listed(_said), said=_said, unit=_said),
 }

@@ -45,7 +45,7 @@ def page(books: Books, when: str, notes: Sequence[str] = ()) -> Page:
         Section("Branches of the driver", _branches(nights)),
         Section("Survival of variants", _survival(books, nights)),
     ]
-    driver = "".join(letter if letter.isalnum() or letter in "+-_. " else "?" for letter in books.ledger.driver)
+    driver = "".join(letter if letter.isalnum() or letter in "+-_./: " else "?" for letter in books.ledger.driver)
     return Page(f"{driver}, night of {when}", verdict, mood, sections)
 
 
@@ -288,9 +288,10 @@ def _branches(nights: Night) -> list[Block]:
     runs = sum(int(item["runs"]) for item in measured)
     taken = branches - len(never)
     share = 100 * taken / branches if branches else 0.0
-    blocks: list[Block] = [Text(f"{taken:,} of {branches:,} branches ({share:.1f} %) were taken in a sample of {runs:,} runs.")]
+    unit = "lines" if measured[0].get("unit") == "lines" else "branches"
+    blocks: list[Block] = [Text(f"{taken:,} of {branches:,} {unit} ({share:.1f} %) came up in a sample of {runs:,} runs.")]
     if never:
-        blocks.append(Folded(f"{len(never)} branches never taken", [Code("\n".join(sorted(never, key=_place)))]))
+        blocks.append(Folded(f"{len(never)} {unit} that never came up", [Code("\n".join(sorted(never, key=_place)))]))
     return blocks
 
 
