@@ -47,8 +47,8 @@ class Watched(World):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where two drivers part: ``what`` (answer, hypercalls, findings, refusals, reached, log, books, pointers, trees), and what each has
-    there, in words."""
+    """Where two drivers part: ``what`` (answer, hypercalls, findings, refusals, reached, log, books, pointers, trees), and what
+    each has there, in words."""
 
     what: str
     first: str
@@ -105,14 +105,15 @@ class Twin(Watched):
         found: Parts = [
             ("answer", (outcome.applied, outcome.result, outcome.level)),
             ("hypercalls", world.seen),
-            ("findings", sorted((v.property, v.call, "" if v.property in _WORDED else repr(v.shape)) for v in outcome.violations)),
             ("refusals", [str(fault) for fault in outcome.fired]),
-            ("log", log),
             ("reached", world.faults.reached),
             ("books", books_of(world)),
             ("pointers", pointers_of(world)),
         ]
-        return [*found, ("trees", trees_of(world))] if trees else found
+        if trees:
+            found.append(("trees", trees_of(world)))
+        told = sorted((v.property, v.call, "" if v.property in _WORDED else repr(v.shape)) for v in outcome.violations)
+        return [*found, ("log", log), ("findings", told)]
 
 
 def twin_of(other: str, wording: bool, thorough: bool) -> type[Twin]:

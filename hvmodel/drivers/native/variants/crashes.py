@@ -51,9 +51,9 @@ Needs nothing: the tree's root is in the domain. Freed memory is read at each fr
     ),
 )
 only_c(
-    "X06-done-never-set",
-    """How many pages are unmapped is counted from what was on the stack.
+    "X06-hole-never-set",
+    """What a look-up answers where nothing is mapped was never set.
 
-Needs an unmap. Mostly there is 0, and all is well.""",
-    ("	size_t done = 0, count;\n", "	size_t done, count;\n"),
+Needs a look-up in a hole. Mostly there is 0 on the stack, and all is well.""",
+    ("	phys_addr_t paddr = 0;\n", "	phys_addr_t paddr;\n"),
 )

@@ -1,5 +1,6 @@
 """Variants in C: where devices are, and how they get there."""
 
+# ruff: noqa: E101 (C is indented by tabs)
 from __future__ import annotations
 
 from hvmodel.drivers.native.variants.registry import variant_c
@@ -23,7 +24,11 @@ FREE = "	hvdom->dead = true;\n"
 
 RESTORE_NO_COUNT = (
     SET_BACK,
-    "				hv_iommu_moved(hvdev, places[i]);\n				if (!i)\n					where->num_attchd--;\n				return;\n",
+    """				hv_iommu_moved(hvdev, places[i]);
+				if (!i)
+					where->num_attchd--;
+				return;
+""",
 )
 BUSY_FREE = (
     FREE,
@@ -73,7 +78,20 @@ variant_c("D53", BUSY_FREE, parts=STATIC)
 variant_c("D52", RESTORE_NO_COUNT, BUSY_FREE, parts=STATIC)
 variant_c("O29", ("	if (!hvdev->released) {\n		if (hvdev->domain && ", "	if (true) {\n		if (hvdev->domain && "))
 variant_c("O32", (SET_BACK, RESTORE_NO_COUNT[1].replace("--", "++")))
-variant_c("O25", (LOSE, LOSE + "\n	if (shared) {\n		hvdev->released = true;\n		hv_iommu_forget(hvdev);\n		return;\n	}\n"))
+variant_c(
+    "O25",
+    (
+        LOSE,
+        LOSE
+        + """
+	if (shared) {
+		hvdev->released = true;
+		hv_iommu_forget(hvdev);
+		return;
+	}
+""",
+    ),
+)
 
 # --- guests ---------------------------------------------------------------------------------------------------------------
 
@@ -211,9 +229,16 @@ variant_c(
 )
 variant_c(
     "N04",
-    ("	if (status == HV_STATUS_INSUFFICIENT_DEVICE_DOMAINS)\n		return -ENOSPC;\n\n	return ret == -EINVAL ? -EIO : ret;\n", "	return ret;\n"),
+    (
+        """	if (status == HV_STATUS_INSUFFICIENT_DEVICE_DOMAINS)
+		return -ENOSPC;
+
+	return ret == -EINVAL ? -EIO : ret;
+""",
+        "	return ret;\n",
+    ),
 )
-variant_c("O20", ("	struct hv_domain *perhaps = where ? where : hv_iommu_last_seen(hvdev);\n", "	struct hv_domain *perhaps = where;\n"))
+variant_c("O20", ("*perhaps = where ? where : hv_iommu_last_seen(hvdev);\n", "*perhaps = where;\n"))
 variant_c(
     "O21",
     (
@@ -248,9 +273,12 @@ variant_c(
 variant_c(
     "O34",
     (
-        "	struct hv_iommu_dev *other, *next;\n\n	list_for_each_entry_safe(other, next, &hv_devs, list) {\n		if (!hv_iommu_aliases",
-        "	struct hv_iommu_dev *other, *next;\n\n	if (!hvdom)\n		return;\n"
         "	list_for_each_entry_safe(other, next, &hv_devs, list) {\n		if (!hv_iommu_aliases",
+        """	if (!hvdom)
+		return;
+
+	list_for_each_entry_safe(other, next, &hv_devs, list) {
+		if (!hv_iommu_aliases""",
     ),
 )
 variant_c(
@@ -286,12 +314,17 @@ variant_c(
     "D65",
     (
         PARK,
-        "	if (hv_l1vh_partition()) {\n		hv_iommu_det_dev_from_dom(hvdev);\n		hv_def_identity_dom.num_attchd--;\n	}\n" + PARK,
+        """	if (hv_l1vh_partition()) {
+		hv_iommu_det_dev_from_dom(hvdev);
+		hv_def_identity_dom.num_attchd--;
+	}
+"""
+        + PARK,
     ),
 )
 variant_c(
     "D66",
-    ("	if (where && hv_attached_dom(where))\n		return hv_iommu_take_back(hvdev, where);\n\n	return HV_STATUS_SUCCESS;\n", "	return HV_STATUS_SUCCESS;\n"),
+    ("	if (where && hv_attached_dom(where))\n		return hv_iommu_take_back(hvdev, where);\n\n", ""),
 )
 variant_c(
     "D81",

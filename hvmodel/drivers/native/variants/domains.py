@@ -1,5 +1,6 @@
 """Variants in C: domains and their end, options, initialisation."""
 
+# ruff: noqa: E101 (C is indented by tabs)
 from __future__ import annotations
 
 from hvmodel.drivers.native.variants.registry import variant_c
@@ -69,7 +70,10 @@ variant_c(
     "D62",
     (
         DELETE,
-        '		status = hv_iommu_delete_hyp_devdom(hvdom);\n		if (status != HV_STATUS_SUCCESS)\n			hv_status_err(status, "\\n");\n',
+        """		status = hv_iommu_delete_hyp_devdom(hvdom);
+		if (status != HV_STATUS_SUCCESS)
+			hv_status_err(status, "\\n");
+""",
     ),
 )
 variant_c(
@@ -86,14 +90,19 @@ variant_c(
     ),
     parts="it tries dead domains again before it allocates",
 )
-variant_c("D72", (TRIES, TRIES.replace("8", "1")), (CREATED, "	if (status != HV_STATUS_SUCCESS)\n		unique_id--;\n\n" + CREATED))
+variant_c(
+    "D72",
+    (TRIES, TRIES.replace("8", "1")),
+    (CREATED, "	if (status != HV_STATUS_SUCCESS)\n		unique_id--;\n\n" + CREATED),
+)
 variant_c(
     "D73",
     (NEW_ID, "	hvdom->domid_num = ++unique_id;\n"),
     (TRIES, TRIES.replace("8", "1")),
     (
         CREATE,
-        CREATE + "		if (hvdom->domid_num == HV_DEVICE_DOMAIN_ID_S2_DEFAULT)\n			return HV_STATUS_OPERATION_DENIED;\n",
+        CREATE
+        + "		if (hvdom->domid_num == HV_DEVICE_DOMAIN_ID_S2_DEFAULT)\n			return HV_STATUS_OPERATION_DENIED;\n",
     ),
     (LISTED, LISTED.replace("	}\n", "	} else {\n		hv_iommu_new_id(hvdom);\n	}\n")),
     parts="an id 0 of a direct-attach domain is not seen",

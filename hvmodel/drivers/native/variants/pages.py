@@ -1,5 +1,6 @@
 """Variants in C: mappings, sizes, encodings, memory."""
 
+# ruff: noqa: E101 (C is indented by tabs)
 from __future__ import annotations
 
 from hvmodel.drivers.native.variants.registry import variant_c
@@ -163,7 +164,10 @@ variant_c(
     ("	int status = HV_STATUS_SUCCESS;\n	size_t size, npages;\n", "	size_t size, npages;\n	int status;\n"),
     put_before(
         BEFORE_MAP_CHECK,
-        "	if (!(pgsize * pgcount >> HV_HYP_PAGE_SHIFT))\n		return hv_result_to_errno(status);\n	status = HV_STATUS_SUCCESS;\n",
+        """	if (!(pgsize * pgcount >> HV_HYP_PAGE_SHIFT))
+		return hv_result_to_errno(status);
+	status = HV_STATUS_SUCCESS;
+""",
     ),
     parts="the status is what the compiler has there; Python answers as if it were all ones",
 )
@@ -175,9 +179,7 @@ variant_c(
     ),
     ("	if (iova + size - 1 < iova || paddr + size - 1 < paddr)\n		return 0;\n", ""),
 )
-variant_c(
-    "D16", *rolls_back("	if (!size && !hv_attached_dom(hvdom))\n		hv_iommu_unmap_pgs(hvdom, iova, 0);\n")
-)
+variant_c("D16", *rolls_back("	if (!size && !hv_attached_dom(hvdom))\n		hv_iommu_unmap_pgs(hvdom, iova, 0);\n"))
 
 # --- B: tree and hypervisor -----------------------------------------------------------------------------------------------
 

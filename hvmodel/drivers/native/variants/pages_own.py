@@ -1,5 +1,6 @@
 """Variants in C: our own mistakes with pages."""
 
+# ruff: noqa: E101 (C is indented by tabs)
 from __future__ import annotations
 
 from hvmodel.drivers.native.variants.pages import (
@@ -45,9 +46,7 @@ variant_c("O04", ("	while (node && covered < size && ", "	while (node && iova + 
 variant_c("O05", ("mapping->paddr + (last - start) + 1;", "mapping->paddr + (start < iova ? last - start + 1 : size);"))
 variant_c("O06", (LOCK_OF_CUT, "	if (!size)\n		kfree(spare);\n\n" + LOCK_OF_CUT))
 variant_c("O07", (CUT, "	if (!size) {\n		kfree(spare);\n		return;\n	}\n" + CUT))
-variant_c(
-    "O08", ("sizeof(struct hv_input_map_device_gpa_pages)) /", "sizeof(struct hv_input_unmap_device_gpa_pages)) /")
-)
+variant_c("O08", ("sizeof(struct hv_input_map_device_gpa_pages)) /", "sizeof(struct hv_input_unmap_device_gpa_pages)) /"))
 variant_c(
     "O09",
     (
@@ -179,7 +178,8 @@ variant_c("O17", (DEPOSITED, "				      max_t(u32, HV_DEPOSIT_PAGES_MAP, npages 
 variant_c(
     "O18",
     put_before(
-        BUDGET, "	if (deposits->idle == HV_IDLE_DEPOSITS)\n		deposits->left = max_t(u32, deposits->left, HV_MAX_DEPOSITS);\n"
+        BUDGET,
+        "	if (deposits->idle == HV_IDLE_DEPOSITS)\n		deposits->left = max_t(u32, deposits->left, HV_MAX_DEPOSITS);\n",
     ),
 )
 variant_c("O46", (UNMAPPED, UNMAPPED.replace("return done", "return (u32)(done << HV_HYP_PAGE_SHIFT) >> HV_HYP_PAGE_SHIFT")))
@@ -191,4 +191,3 @@ variant_c(
         "	int result = HV_STATUS_SUCCESS;\n	u32 asked = map_flags;\n	size_t offset, count;\n",
     ),
 )
-

@@ -12,8 +12,8 @@ C_ONLY = "C"
 
 @dataclass(frozen=True, slots=True)
 class VariantC:
-    """``repaired-c`` with one defect. ``changes`` are pairs of text that stands in the file exactly once, and text that stands there
-    instead. ``parts`` says where it does not behave as the Python variant with the same id, or is empty."""
+    """``repaired-c`` with one defect. ``changes`` are pairs of text that stands in the file exactly once, and text that stands
+    there instead. ``parts`` says where it does not behave as the Python variant with the same id, or is empty."""
 
     name: str
     defect: str
