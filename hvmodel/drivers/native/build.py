@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hvmodel.drivers.native.errors import NativeError
-from hvmodel.drivers.native.toolchain import DRIVER, PLAIN, QUIET, WATCHED, Compiler, find_compiler
+from hvmodel.drivers.native.toolchain import DRIVER, EVERY_BLOCK, PLAIN, QUIET, WATCHED, Compiler, find_compiler
 
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
@@ -165,11 +165,13 @@ class _Maker:
         """Compile and link both images; returns what to remember."""
         fills = all(self.compiler.accepts(self.compiler.fill(pattern), self.work) for pattern in ("pattern", "zero"))
         watched = WATCHED + next((quiet for quiet in QUIET if self.compiler.accepts((*WATCHED, *quiet), self.work)), ())
+        every = next((way for way in EVERY_BLOCK if self.compiler.accepts(way, self.work)), ())
+        watched += every
         old = self._driver("first.o", watched + (self.compiler.fill("pattern") if fills else ()), None)
         self.objects = self._runtime(old)
         self._link("first.o", "image.so")
         if fills:  # else what was never set is not looked for
-            self._driver("second.o", self.compiler.fill("zero"), old)
+            self._driver("second.o", every + self.compiler.fill("zero"), old)
             self._link("second.o", "zeroed.so")
         for file in self.work.glob("*.o"):
             file.unlink()
@@ -197,7 +199,7 @@ class _Maker:
             done = self.compiler.run(arguments, self.folder)
             if done.returncode == 0:
                 return None
-            missing = re.search(r"fatal error: '?([^:'\n]+?)'?(?:: No such file| file not found)", done.stderr)
+            missing = re.search(r"(?:fatal )?error: '?([^:'\n]+?)'?(?:: No such file| file not found)", done.stderr)
             if missing is None or not self._stand_in(missing[1]):
                 return done.stderr
 

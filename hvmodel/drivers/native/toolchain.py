@@ -34,13 +34,15 @@ DRIVER = (
     "-Werror=incompatible-pointer-types",
     "-Werror=int-conversion",
     "-Werror=implicit-int",
-    "-fsanitize-coverage=trace-pc",
     "-fno-inline",  # so that a line is in the function that it is written in
 )
 
 WATCHED = ("-fsanitize=thread",)
 """Every access calls the runtime; no sanitizer runtime is linked."""
 
+
+EVERY_BLOCK = (("-fsanitize-coverage=trace-pc,no-prune",), ("-fsanitize-coverage=trace-pc",))
+"""clang leaves out blocks whose running follows from another's, such as the body of an endless loop; gcc does not."""
 
 QUIET = (("--param=tsan-instrument-func-entry-exit=0",), ("-mllvm", "-tsan-instrument-func-entry-exit=0"))
 """As the kernel's scripts/Makefile.kcsan: entering and leaving functions is of no interest; gcc's way and clang's."""
