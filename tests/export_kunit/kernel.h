@@ -228,6 +228,8 @@ struct device {
 	struct dev_iommu *iommu;
 };
 
+#define device_initialize(dev) ((void)(dev))
+
 struct pci_sysdata {
 	int domain;
 };
@@ -435,6 +437,7 @@ static void *stub_of_hv_do_hypercall, *stub_of_hv_call_deposit_pages, *stub_of_h
 /* --- Hyper-V --------------------------------------------------------------------------------- */
 
 #define HV_HYP_PAGE_SHIFT 12
+#define NUMA_NO_NODE (-1)
 #define HV_HYP_PAGE_SIZE 4096UL
 #define HV_HYP_PAGE_MASK (~(HV_HYP_PAGE_SIZE - 1))
 #define HVCALL_DEPOSIT_MEMORY 0x48

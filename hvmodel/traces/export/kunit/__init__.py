@@ -62,12 +62,18 @@ _INTERNALS = """/* What the tests know of the driver besides struct iommu_ops. *
 #define HVM_SKIP\t\tpci_devs_to_skip
 #define HVM_ATTACHED(d)\t\t(to_hv_domain(d)->num_attchd)
 #define HVM_DOMAIN_ID(d)\t(to_hv_domain(d)->domid_num)
-#define HVM_DOMAIN_OF(priv)\t(&((struct hv_domain *)(priv))->iommu_dom)"""
+#define HVM_DOMAIN_OF(priv)\t(&((struct hv_domain *)(priv))->iommu_dom)
+#define HVM_RESET()\t\tdo { } while (0)\t/* static state back to what init leaves */"""
 
 _INCLUDES = ("kunit/static_stub.h", "kunit/test.h", "linux/init.h", "linux/iommu.h", "linux/pci.h", "linux/xarray.h")
 
 _CHECKS = "/* --- what must hold --------------------------------------------------------------------------- */"
 _TRACES = "/* --- the traces ------------------------------------------------------------------------------- */"
+
+_NO_PAGES = """static const struct iommu_domain_ops *hvm_above(const struct iommu_domain_ops *ops)
+{
+\treturn ops;
+}"""
 
 _PAGE_PLAYS = ("request", "map", "unmap", "lookup")
 
@@ -124,7 +130,7 @@ def _common(played: list[tuple[Case, Script]], names: Names) -> list[str]:
     if names.known:
         enumerators = ",\n\t".join([f"{names.known[0]} = HVM_FIRST", *names.known[1:]])
         found.append(f"enum {{\n\t{enumerators},\n}};")
-    found += [text("frame.c"), text("pages.c") if pages else "#define HVM_DOMAIN_OPS(ops) (ops)", text("calls.c")]
+    found += [text("frame.c"), text("pages.c") if pages else _NO_PAGES, text("calls.c")]
     found += [text("requests.c")] if pages else []
     found.append(_CHECKS)
     found += [checks()[name][0] for name in shared]

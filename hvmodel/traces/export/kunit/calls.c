@@ -5,6 +5,14 @@ static struct device *hvm_dev(unsigned int dev)
 	return &hvm.devs[dev].pdev.dev;
 }
 
+/* Where the driver believes a device. */
+static struct iommu_domain *hvm_pointer(unsigned int dev)
+{
+	void *priv = dev_iommu_priv_get(hvm_dev(dev));
+
+	return priv ? HVM_DOMAIN_OF(priv) : NULL;
+}
+
 static void hvm_probe(unsigned int dev, enum hvm_recorded recorded)
 {
 	struct iommu_device *iommu;
@@ -43,7 +51,7 @@ static __maybe_unused u64 hvm_place(unsigned int dom)
 	return hvm_dom(dom)->place;
 }
 
-/* iommu_paging_domain_alloc() */
+/* iommu_paging_domain_alloc(); a blocking domain is the driver's own if it has one. */
 static __maybe_unused void hvm_alloc(unsigned int dom, unsigned int dev, bool blocking,
 				     enum hvm_recorded recorded)
 {
@@ -51,6 +59,10 @@ static __maybe_unused void hvm_alloc(unsigned int dom, unsigned int dev, bool bl
 	struct iommu_domain *domain;
 	long ret;
 
+	if (blocking && HVM_OPS.blocked_domain) {
+		*book = *hvm_dom(HVM_BLOCKED);
+		return;
+	}
 	hvm_enter(HVM_ALLOC, book, &hvm.devs[dev]);
 	domain = HVM_OPS.domain_alloc_paging(hvm_dev(dev));
 	hvm_back();
@@ -58,7 +70,7 @@ static __maybe_unused void hvm_alloc(unsigned int dom, unsigned int dev, bool bl
 	if (!ret) {
 		book->domain = domain;
 		book->ops = domain->ops ? domain->ops : HVM_OPS.default_domain_ops;
-		domain->ops = HVM_DOMAIN_OPS(book->ops);
+		domain->ops = hvm_above(book->ops);
 		domain->type = IOMMU_DOMAIN_UNMANAGED;
 		book->direct = !hvm.call.created;
 		book->id = hvm.call.created - 1;
@@ -97,7 +109,8 @@ static __maybe_unused void hvm_free(unsigned int dom)
 	struct hvm_dom *book = hvm_dom(dom);
 
 	hvm_enter(HVM_FREE, book, NULL);
-	book->ops->free(book->domain);
+	if (book->ops->free)
+		book->ops->free(book->domain);
 	hvm_back();
 	book->alive = false;
 	hvm_leave(0);
@@ -105,16 +118,17 @@ static __maybe_unused void hvm_free(unsigned int dom)
 
 static __maybe_unused void hvm_release(unsigned int dev)
 {
-	void *priv = dev_iommu_priv_get(hvm_dev(dev));
+	struct iommu_domain *domain = hvm_pointer(dev);
 	unsigned int i;
 
 	hvm_enter(HVM_RELEASE, NULL, &hvm.devs[dev]);
-	for (i = 0; priv && i < hvm.trace->num_domains; i++)
-		if (hvm.doms[i].alive && HVM_DOMAIN_OF(priv) == hvm.doms[i].domain)
+	for (i = 0; domain && i < hvm.trace->num_domains; i++)
+		if (hvm.doms[i].alive && hvm.doms[i].domain == domain)
 			hvm.call.old = &hvm.doms[i];
 	if (HVM_OPS.release_device)
 		HVM_OPS.release_device(hvm_dev(dev));
 	hvm_back();
+	dev_iommu_priv_set(hvm_dev(dev), NULL); /* as dev_iommu_free() does */
 	hvm_leave(0);
 }
 

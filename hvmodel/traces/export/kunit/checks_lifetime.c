@@ -10,6 +10,8 @@ static void hvm_check_ids_are_unique(const struct hvm_call *call)
 	if (call->ret)
 		return;
 	id = HVM_DOMAIN_ID(call->dom->domain);
+	if (!id && call->dom->direct)
+		return; /* it has none */
 	if (id == HVM_IN_DEFAULT || id == HVM_IN_NULL)
 		hvm_broken("a new domain got id %#x, which is reserved", id);
 	for (i = HVM_FIRST; i < hvm.trace->num_domains; i++)

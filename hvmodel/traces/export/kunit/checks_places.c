@@ -114,7 +114,7 @@ static const struct hvm_property hvm_no_foreign_attach = {
 };
 
 /* property: release-parks */
-/* After release a device is parked, here or where it may be by what was answered, and forgotten. */
+/* After release a device is parked, here or where it may be by what was answered. */
 static void hvm_is_parked(unsigned int dev, unsigned int num, const u64 *places)
 {
 	struct hvm_dev *device = &hvm.devs[dev];
@@ -126,8 +126,6 @@ static void hvm_is_parked(unsigned int dev, unsigned int num, const u64 *places)
 	if (i == num)
 		hvm_broken("%s: after release it is in %#llx", device->function->name,
 			   device->place);
-	if (dev_iommu_priv_get(hvm_dev(dev)))
-		hvm_broken("%s: the private pointer survives release", device->function->name);
 	hvm_report();
 }
 
@@ -144,15 +142,12 @@ static void hvm_counts(unsigned int dom, u64 devices, unsigned int below, unsign
 {
 	struct hvm_dom *book = hvm_dom(dom);
 	unsigned int i, has = 0, count;
-	void *priv;
 
 	hvm.reached++;
-	for (i = 0; i < hvm.trace->num_functions; i++) {
-		priv = dev_iommu_priv_get(hvm_dev(i));
+	for (i = 0; i < hvm.trace->num_functions; i++)
 		has += devices & BIT_ULL(i) && hvm.devs[i].place == book->place &&
-		       (!book->direct || (priv && HVM_DOMAIN_OF(priv) == book->domain));
-	}
-	if (hvm.trace->l1vh && dom < HVM_FIRST)
+		       (!book->direct || hvm_pointer(i) == book->domain);
+	if (hvm.trace->l1vh && book->place == HVM_NOWHERE)
 		has = 0;
 	count = HVM_ATTACHED(book->domain);
 	if ((u64)count + below < has || count > (u64)has + above)
@@ -168,18 +163,18 @@ static const struct hvm_property hvm_count_matches = {
 /* property: pointer-matches */
 static void hvm_points_well(unsigned int dev)
 {
-	void *priv = dev_iommu_priv_get(hvm_dev(dev));
+	struct iommu_domain *domain = hvm_pointer(dev);
 	struct hvm_dev *device = &hvm.devs[dev];
 	unsigned int i;
 
 	hvm.reached++;
-	for (i = 0; priv && i < hvm.trace->num_domains; i++)
-		if (hvm.doms[i].alive && HVM_DOMAIN_OF(priv) == hvm.doms[i].domain)
+	for (i = 0; domain && i < hvm.trace->num_domains; i++)
+		if (hvm.doms[i].alive && hvm.doms[i].domain == domain)
 			break;
-	if (priv && i == hvm.trace->num_domains)
+	if (domain && i == hvm.trace->num_domains)
 		hvm_broken("%s: the private pointer names no domain that is alive",
 			   device->function->name);
-	else if (priv && hvm.doms[i].place != device->place)
+	else if (domain && hvm.doms[i].place != device->place)
 		hvm_broken("%s: the driver believes it in %#llx, it is in %#llx",
 			   device->function->name, hvm.doms[i].place, device->place);
 	hvm_report();

@@ -46,8 +46,6 @@ def _world(case: Case, slack: int) -> list[str]:
         lines += ["l1vh = true"] + (["idle_reaches = true"] if policies.l1vh_idle_reach != "nothing" else [])
     if config.no_attdev:
         lines.append("no_attdev = true")
-    if any(step.operation.kind == "vm-create" for step in case.steps) and config.mshv:
-        lines.append("vms = true")
     if policies.flags_not_readable == "accepted":
         lines.append("write_only = true")
     if config.skip:

@@ -14,8 +14,9 @@ static void hvm_exit(struct kunit *test)
 	HVM_SKIP = NULL;
 	hv_curr_partition_type = hvm.old_type;
 	hv_current_partition_id = hvm.old_partition;
-	if (hvm.doms[HVM_IDENTITY].domain)
-		HVM_ATTACHED(hvm.doms[HVM_IDENTITY].domain) = hvm.old_count;
+	for (i = 0; i < HVM_FIRST; i++)
+		if (hvm.doms[i].domain)
+			HVM_ATTACHED(hvm.doms[i].domain) = hvm.old_count[i];
 	for_each_possible_cpu(cpu)
 		*per_cpu_ptr(hyperv_pcpu_input_arg, cpu) = NULL;
 	free_percpu(hyperv_pcpu_input_arg);
@@ -45,12 +46,38 @@ static void hvm_add_device(struct hvm_dev *dev, const struct hvm_function *funct
 	dev->sysdata.domain = function->segment;
 	dev->bus.number = function->bus;
 	dev->bus.sysdata = &dev->sysdata;
+	device_initialize(&dev->pdev.dev);
 	dev->pdev.bus = &dev->bus;
 	dev->pdev.devfn = function->devfn;
 	dev->pdev.dev.bus = (void *)&pci_bus_type;
 	dev->pdev.dev.init_name = function->name;
 	dev->pdev.dev.iommu = &dev->iommu;
 	mutex_init(&dev->iommu.lock);
+}
+
+static void hvm_check_stub(unsigned int checked, const char *function)
+{
+	if (hvm.checked != checked)
+		hvm_skip("%s() is not redirected: see the head of this file", function);
+}
+
+/* Without its stubs a test would be talking to the real hypervisor, or to nobody. */
+static void hvm_activate_stubs(struct kunit *test)
+{
+	kunit_activate_static_stub(test, hv_do_hypercall, hvm_hypercall);
+	kunit_activate_static_stub(test, hv_call_deposit_pages, hvm_deposit);
+	kunit_activate_static_stub(test, hv_build_devid_oftype, hvm_devid);
+	kunit_activate_static_stub(test, hv_iommu_get_curr_partid, hvm_partid);
+	hvm.checking = true;
+	hv_do_hypercall(0, NULL, NULL);
+	hvm_check_stub(1, "hv_do_hypercall");
+	hv_call_deposit_pages(NUMA_NO_NODE, hv_current_partition_id, 1);
+	hvm_check_stub(2, "hv_call_deposit_pages");
+	hv_build_devid_oftype(&hvm.devs[0].pdev, HV_DEVICE_TYPE_PCI);
+	hvm_check_stub(3, "hv_build_devid_oftype");
+	hv_iommu_get_curr_partid();
+	hvm_check_stub(4, "hv_iommu_get_curr_partid");
+	hvm.checking = false;
 }
 
 /* The world as it was when the trace was recorded, before boot. */
@@ -89,18 +116,20 @@ static void hvm_begin(struct kunit *test, const struct hvm_trace *trace)
 	hvm_add_domain(HVM_IN_NULL);
 	for (i = 0; i < trace->num_left; i++)
 		hvm_add_domain(trace->left[i]);
+	HVM_RESET();
 	HVM_NEWEST_ID = trace->newest_id;
 	HVM_NO_ATTDEV = trace->no_attdev;
 	HVM_SKIP = trace->skip;
 	hv_curr_partition_type = trace->l1vh ? HV_PARTITION_TYPE_L1VH : HV_PARTITION_TYPE_ROOT;
 	hv_current_partition_id = 1;
 	hvm.partition = HV_PARTITION_ID_INVALID;
-	hvm.old_count = HVM_ATTACHED(hvm_dom(HVM_IDENTITY)->domain);
-	HVM_ATTACHED(hvm_dom(HVM_IDENTITY)->domain) = 0;
-	kunit_activate_static_stub(test, hv_do_hypercall, hvm_hypercall);
-	kunit_activate_static_stub(test, hv_call_deposit_pages, hvm_deposit);
-	kunit_activate_static_stub(test, hv_build_devid_oftype, hvm_devid);
-	kunit_activate_static_stub(test, hv_iommu_get_curr_partid, hvm_partid);
+	for (i = 0; i < HVM_FIRST; i++) {
+		if (i == HVM_BLOCKED && !HVM_OPS.blocked_domain)
+			continue;
+		hvm.old_count[i] = HVM_ATTACHED(hvm_dom(i)->domain);
+		HVM_ATTACHED(hvm_dom(i)->domain) = 0;
+	}
+	hvm_activate_stubs(test);
 }
 
 static void hvm_end(struct kunit *test)
@@ -110,7 +139,6 @@ static void hvm_end(struct kunit *test)
 		return;
 	if (hvm.lost)
 		hvm_skip("out of memory in the test's own books");
-	hvm_check_stubs();
 	if (hvm.fail_nth)
 		hvm_skip("a kzalloc() was to fail and did not (CONFIG_FAILSLAB)");
 	if (!hvm.reached)

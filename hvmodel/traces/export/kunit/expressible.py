@@ -98,6 +98,8 @@ def _shape(case: Case) -> str:
         return "the kernel would stop at a BUG_ON()"
     if name == "free-frees-all" and first != "domain":
         return "objects that are never freed are kmemleak's to see, and kmemleak does not tell KUnit"
+    if name == "release-parks" and first == "pointer":
+        return "after release the core frees what held the private pointer"
     if name == "nothing-is-left" and violation.subject not in ("domains", "devices"):
         return "objects, locks and pages that are left are not seen by a test"
     return ""

@@ -43,7 +43,7 @@ struct hvm_trace {
 	const struct hvm_function *functions;
 	const u32 *left; /* domains that an earlier kernel left */
 	u16 num_answers, num_faults, num_functions, num_left, num_domains;
-	bool l1vh, no_attdev, vms;
+	bool l1vh, no_attdev;
 	bool write_only;   /* the hypervisor can map what is not readable */
 	bool idle_reaches; /* on an L1VH a device that no guest has reaches memory */
 	u8 iova_width;	   /* bits */
@@ -139,11 +139,11 @@ static struct {
 	u64 old_partition;
 	u16 step, next;
 	unsigned int fail_nth; /* kzalloc() that is to fail, from 1 */
-	unsigned int calls, asked, refused, refused_unmaps, reached, extents, request_extent;
-	bool deciding, off_record, reported, lost, stop;
+	unsigned int checked, refused, refused_unmaps, reached, extents, request_extent;
+	bool checking, deciding, off_record, reported, lost, stop;
 	char broken[192];
 	u8 *page;
-	u32 old_id, old_count;
+	u32 old_id, old_count[HVM_FIRST];
 	int old_type;
 } hvm;
 
@@ -446,8 +446,9 @@ static u64 hvm_hypercall(u64 control, void *page, void *output)
 	struct hvm_dev *dev;
 	u64 status, id;
 
+	if (hvm.checking)
+		return hvm.checked++;
 	hvm_disarm();
-	hvm.calls++;
 	hvm.call.calls++;
 	if (property->before_hypercall)
 		property->before_hypercall(control, input);
@@ -480,6 +481,8 @@ static int hvm_deposit(int node, u64 partition_id, u32 num_pages)
 	const u64 input[6] = { partition_id };
 	int ret = -ENOMEM;
 
+	if (hvm.checking)
+		return hvm.checked++;
 	hvm.call.deposits++;
 	hvm.call.tried = true;
 	if (hvm_refusal(HVM_SITE_ALLOC_PAGES))
@@ -496,12 +499,13 @@ static u64 hvm_devid(struct pci_dev *pdev, enum hv_device_type type)
 {
 	struct hvm_dev *dev = container_of(pdev, struct hvm_dev, pdev);
 
+	hvm.checked += hvm.checking;
 	return type == HV_DEVICE_TYPE_PCI ? dev->function->pci_id : dev->function->logical_id;
 }
 
 /* Replaces hv_iommu_get_curr_partid(): whose thread acts. */
 static u64 hvm_partid(void)
 {
-	hvm.asked++;
+	hvm.checked += hvm.checking;
 	return hvm.partition;
 }
