@@ -16,7 +16,9 @@ from hvmodel import operations as ops
 from hvmodel.configuration import Configuration
 from hvmodel.faults import Fault
 from hvmodel.jobs.nightly import join as joining
+from hvmodel.jobs.nightly.estimate import Counts
 from hvmodel.jobs.nightly.excuses import BadExcuse, Excuse, excuse, read_excuses, write_excuses
+from hvmodel.jobs.nightly.figures import forecasts
 from hvmodel.jobs.nightly.join import WINDOW, Books, OtherDriver, join
 from hvmodel.jobs.nightly.ledger import (
     CUT_SHORT,
@@ -175,12 +177,14 @@ def test_what_says_no_more_than_an_old_finding_is_known() -> None:
 
 
 def test_runs_count_for_the_signature_that_they_come_down_to() -> None:
-    """Protects the estimate: kinds of hit that come down to one signature count for it; one that nobody minimised counts for a
-    signature that fails in the same manner, and alone only if there is none."""
-    kinds = {"p/c/m1-a": "p/c/00000001", "p/c/m1-b": "p/c/00000002"}
+    """Protects the estimate: kinds of hit that come down to one signature count for it, one that nobody minimised for itself; for
+    causes they count by their cause, which shows before minimising."""
+    kinds = {"p/c/m1-a": "p/c/00000001", "p/c/m1-b": "p/c/00000001"}
     night = record(5, runs=10, kinds={"p/c/m1-a": 3, "p/c/m1-b": 1, "p/c/m1-x": 2, "p/c/m2-x": 4})
     known = ledger(nights=(night,), kinds=kinds)
-    assert met_by(known, [night]) == ({"p/c/00000001": 5, "p/c/00000002": 1, "p/c/m2-x": 4}, 10)
+    assert met_by(known, [night]) == ({"p/c/00000001": 4, "p/c/m1-x": 2, "p/c/m2-x": 4}, 10)
+    estimates = forecasts(Books(known), day(5))
+    assert [estimates[name].counts for name in ("causes", "findings")] == [Counts(10, 2, 0, 0), Counts(10, 3, 0, 1)]
 
 
 def test_a_finding_that_this_version_cannot_read_is_still_told() -> None:

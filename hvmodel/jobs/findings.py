@@ -238,9 +238,13 @@ _FAMILIES = (
 
 def cause_of(finding: Finding) -> tuple[object, ...]:
     """What tells causes apart in a table, and from night to night; coarser than :attr:`Finding.key`."""
-    name, call, shape = finding.mark
-    sites = finding.sites
-    if finding.minimised.level == BEYOND:
+    return cause_by(finding.mark, finding.sites, finding.minimised.level == BEYOND)
+
+
+def cause_by(mark: Mark, sites: frozenset[str], beyond: bool) -> tuple[object, ...]:
+    """The same from a mark, the sites that are refused, and whether it takes a caller beyond the contract."""
+    name, call, shape = mark
+    if beyond:
         return (name, call, BEYOND)
     if name in ("tree-matches-hypervisor", "lookup-matches-caller", "no-lost-mapping", "unmap-total"):
         return (name, call, bool(sites))

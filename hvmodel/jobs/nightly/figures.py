@@ -12,6 +12,7 @@ from hvmodel.jobs.nightly import estimate
 from hvmodel.jobs.nightly.estimate import Counts, Interval, counts_of
 from hvmodel.jobs.nightly.join import WINDOW, Books
 from hvmodel.jobs.nightly.ledger import EXCUSED, FIXED, KNOWN, NEW, VOID, WHOLE, Entry, Ledger, NightRecord, met_by, statuses
+from hvmodel.jobs.nightly.signature import cause_in
 from hvmodel.jobs.survival import Observation
 
 
@@ -53,13 +54,11 @@ def forecasts(books: Books, when: str) -> dict[str, Forecast]:
     tonight = [night for night in nights if night.date == when]
     met, runs = met_by(ledger, nights)
     causes: dict[str, int] = defaultdict(int)
-    for name, times in met.items():
-        cause = ledger.entries[name].cause if name in ledger.entries else None
-        if cause is not None:
-            causes[repr(cause)] += times
     states: dict[str, int] = defaultdict(int)
     sampled = 0
     for night in nights:
+        for kind, times in night.kinds.items():
+            causes[cause_in(kind)] += times
         sampled += night.sampled if night.name in books.states else 0
         for name, times in books.states.get(night.name, {}).items():
             states[name] += times

@@ -261,21 +261,15 @@ def suddenly(ledger: Ledger, when: str) -> set[str]:
 
 def met_by(ledger: Ledger, nights: Iterable[NightRecord]) -> tuple[dict[str, int], int]:
     """In how many runs of some nights each signature was met, and how many runs that were. Hits of a kind that was never minimised
-    count for a signature that fails in the same manner, if there is one, else as a signature of their own."""
-    manners = {manner(kind): name for kind, name in sorted(ledger.kinds.items(), reverse=True)}
+    count as a signature of their own."""
     met: dict[str, int] = {}
     runs = 0
     for night in nights:
         runs += night.runs
         for kind, times in night.kinds.items():
-            name = ledger.kinds.get(kind) or manners.get(manner(kind), kind)
+            name = ledger.kinds.get(kind, kind)
             met[name] = met.get(name, 0) + times
     return met, runs
-
-
-def manner(kind: str) -> str:
-    """The part of a kind of hit that says how it fails (:func:`hvmodel.jobs.nightly.signature.kind_of`)."""
-    return kind.rpartition("-")[0]
 
 
 def covers(old: Entry, fresh: Entry) -> bool:

@@ -7,7 +7,8 @@ import json
 import re
 from typing import Any
 
-from hvmodel.jobs.findings import Finding
+from hvmodel.callers.levels import BEYOND
+from hvmodel.jobs.findings import Finding, cause_by
 from hvmodel.jobs.hunt import Hit
 
 SIGNATURE = re.compile(r"[a-z0-9-]{1,80}/[A-Za-z0-9_.-]{1,80}/[0-9a-f]{8}")
@@ -22,9 +23,17 @@ def signature_of(finding: Finding) -> str:
 
 def kind_of(hit: Hit) -> str:
     """``no-stale-mapping/unmap_pages/0b73a3af-3f9a2c1d`` for a hit that is not minimised yet: what the search tells apart while it
-    runs, so that each night can count how often it met which. Kinds that are the same up to the dash fail in the same manner."""
+    runs, so that each night can count how often it met which. Up to the dash it tells causes apart, as far as they show before
+    minimising."""
     (name, call, shape), sites, l1vh, refused = hit.signature
-    return f"{name}/{call or 'none'}/{_short([plain_shape(shape)])}-{_short([sorted(sites), l1vh, refused, hit.level])}"
+    cause = cause_by((name, call, shape), sites, hit.level == BEYOND)
+    rest = [plain_shape(shape), sorted(sites), l1vh, refused, hit.level]
+    return f"{name}/{call or 'none'}/{_short([plain_shape(cause)])}-{_short(rest)}"
+
+
+def cause_in(kind: str) -> str:
+    """The part of a kind of hit that tells causes apart."""
+    return kind.rpartition("-")[0]
 
 
 def _short(parts: list[Any]) -> str:
