@@ -11,6 +11,7 @@ from rich.console import Console
 
 from hvmodel.cli.arguments import Verbs, unknown_driver, usage
 from hvmodel.cli.output import same_file, write
+from hvmodel.traces.format import Trace, TraceError, read
 
 
 def add(verbs: Verbs) -> None:
@@ -33,7 +34,6 @@ def _several() -> str:
 
 def _export(args: argparse.Namespace, _console: Console) -> int:
     from hvmodel.traces.export import FORMATS, Case, run_case
-    from hvmodel.traces.format import TraceError, read
 
     entry = FORMATS[args.to]
     if len(args.trace) > 1 and not entry.several:
@@ -50,9 +50,23 @@ def _export(args: argparse.Namespace, _console: Console) -> int:
         problem = unknown_driver(args.driver or trace.driver)
         if problem:
             return usage(problem if args.driver else f"{path}: {problem}; --driver chooses another")
+        how = _ends_its_process(trace, args.driver or trace.driver)
+        if how is not None:
+            return usage(f"{path}: the driver ends its process in this trace, which no export can tell of: {how}")
         alone = sum(other.stem == path.stem for other in args.trace) == 1
         cases.append(run_case(trace, args.driver, path.stem if alone else str(path), path.as_posix()))
         if time.monotonic() - last > 2:
             last = time.monotonic()
             print(f"exporting: {number} of {len(args.trace)} traces", file=sys.stderr, flush=True)
     return write(entry.render(cases), args.out)
+
+
+def _ends_its_process(trace: Trace, driver: str) -> str | None:
+    """How a native driver ends its process in this trace, tried in a child; None if it does not."""
+    from hvmodel.drivers import is_native
+
+    if not is_native(driver):
+        return None
+    from hvmodel.jobs.fatal import how_it_ends
+
+    return how_it_ends(trace.config, list(trace.operations), driver)

@@ -1,8 +1,8 @@
 """SARIF 2.1.0: one run a driver, a rule a property, a result a trace, a step of its thread flow an operation.
 
 ``kind`` says what came of it: ``fail``, ``pass``, or ``open`` for a trace of which nothing can be said. The location is the file of
-the driver and the function in which the property failed; a line is given where the driver is Python, and none for C, of which
-only the posted text is known.
+the driver and the function in which the property failed. Of the posted driver only the text of the mail is known: no line is
+given.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 from itertools import groupby
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from hvmodel import __version__
 from hvmodel.callers.levels import LEVELS
-from hvmodel.drivers import REGISTRY
+from hvmodel.drivers import REGISTRY, is_native
+from hvmodel.drivers.native import PREFIX
+from hvmodel.drivers.native.own import is_own
 from hvmodel.hypervisor.policies import describe as describe_policy
 from hvmodel.hypervisor.policies import differences
 from hvmodel.properties.catalogue import PROPERTIES, Property
@@ -129,7 +134,10 @@ def _flow(case: Case, step: Step) -> Json:
 
 
 def _location(case: Case, call: str) -> dict[str, Json]:
-    """The driver's file, and the function that serves ``call`` if it is one of the registered ops or the init function."""
+    """The driver's file, and the function that serves ``call`` if it is one of the registered ops or the init function. Of a C file
+    the function is not known, only the op."""
+    if is_native(case.driver) or is_own(case.driver):
+        return _in_c(case, call)
     ops = case.world.core.ops
     function = case.world.kernel.iommu_init if call == "init" else getattr(ops, call, None) if ops is not None and call else None
     name = getattr(function, "__name__", "")
@@ -140,6 +148,27 @@ def _location(case: Case, call: str) -> dict[str, Json]:
     if name:
         location["logicalLocations"] = [{"name": name, "fullyQualifiedName": name, "kind": "function"}]
     return location
+
+
+def _in_c(case: Case, call: str) -> dict[str, Json]:
+    """A place in a driver that is a C file; its line where a report of the runtime names one (``hyperv-iommu.c:643``)."""
+    path = Path(case.driver.removeprefix(PREFIX)) if is_native(case.driver) else Path(*_OWN_C)
+    artifact = {"uri": quote(path.as_posix())} if path.is_absolute() else {"uri": quote(path.as_posix()), "uriBaseId": "%SRCROOT%"}
+    if path.is_absolute():
+        artifact["uri"] = f"file://{artifact['uri']}"
+    location: dict[str, Json] = {"physicalLocation": {"artifactLocation": artifact}}
+    violation = case.verdict.violation
+    said = violation.detail if violation is not None and call == violation.call else ""
+    found = re.search(re.escape(path.name) + r":(\d+)", said)
+    if found is not None and int(found.group(1)) > 0:
+        location["physicalLocation"]["region"] = {"startLine": int(found.group(1))}
+    if call:
+        location["logicalLocations"] = [{"name": call, "kind": "member"}]
+    return location
+
+
+_OWN_C = ("hvmodel", "drivers", "native", "repaired", "hyperv-iommu.c")
+"""Our own driver in C, from the root of this project."""
 
 
 def _source(driver: str, function: object) -> tuple[str, int]:
