@@ -19,6 +19,11 @@
  *  - Whose guest a domain stands for is noted when it is allocated. Who attaches
  *    or frees later does not matter.
  *  - What the hypervisor refuses to give back is kept and tried again.
+ *
+ * Left as it is, because it is the design of the series or needs others: a domain
+ * that ignores map and unmap for the sake of direct attach (D69), which guest a
+ * process with several has or will have (D75, D76, D77), firmware's 1:1 regions
+ * (D99), a batch with interrupts off (D19), and what an untrusted device gets (D97).
  */
 
 #define pr_fmt(fmt) "Hyper-V: " fmt
