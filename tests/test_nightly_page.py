@@ -284,6 +284,8 @@ def test_nothing_from_elsewhere_becomes_markdown(stale: Entry) -> None:
         if token.type in ("html_block", "html_inline"):
             assert re.fullmatch(r"(<details><summary>[^<>]*</summary>|</details>)\s*", token.content), token.content
     assert not {token.type for token in tokens} & {"link_open", "image"}
+    reason = " ".join(EVIL.replace("`", "'").split())
+    assert reason in [token.content for token in tokens if token.type == "code_inline"], "one piece of code"
     sections = [token.content for before, token in pairwise(tokens) if before.type == "heading_open"]
     assert len(sections) == 9
 

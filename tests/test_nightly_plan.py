@@ -136,6 +136,7 @@ class Played:
             if portion is None:
                 return
             assert portion not in self.running
+            assert portion.step in FIRST or not any(item.step in FIRST for item in self.running), "nothing before the canaries"
             self.order.append(portion)
             self.running.append(portion)
 
