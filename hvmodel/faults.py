@@ -97,6 +97,10 @@ class FaultPlan:
         """Whether a fault may still apply."""
         return bool(self._active)
 
+    def awaits(self, site: str) -> bool:
+        """Whether a fault may still apply to an arrival here."""
+        return any(entry[0].site == site for entry in self._active)
+
     def arrive(self, site: str) -> Fault | None:
         """The fault that applies to this arrival, or None. A hypercall fault has fired only once :meth:`fire` is told so."""
         total = self.reached.get(site, 0) + 1

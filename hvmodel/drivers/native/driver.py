@@ -60,14 +60,12 @@ from hvmodel.kernel.iommu import (
     IOMMU_DOMAIN_DMA,
     IOMMU_DOMAIN_IDENTITY,
     Device,
-    Geometry,
     IommuDomain,
     IommuOps,
 )
 from hvmodel.kernel.services import Kernel, Oops, SpinLock
 
-_S64 = ctypes.c_int64
-_GFP = {None: 0, GFP_KERNEL: C_GFP_KERNEL, GFP_ATOMIC: C_GFP_ATOMIC}
+_GFP = {GFP_KERNEL: C_GFP_KERNEL, GFP_ATOMIC: C_GFP_ATOMIC}
 _LEVELS = ("err", "warn", "info", "debug")
 _TYPES = {0: IOMMU_DOMAIN_BLOCKED, 4: IOMMU_DOMAIN_IDENTITY, 3: IOMMU_DOMAIN_DMA}
 _CHANGE = struct.Struct("<QQQ")
@@ -83,6 +81,11 @@ _CRASHES = {
     7: ("bug", "the stack is used up"),
 }
 """Rule and words for each ``enum hvm_crash_kind``."""
+
+
+def signed(number: int) -> int:
+    """C's ``s64`` of a ``u64``."""
+    return number if number < 1 << 63 else number - (1 << 64)
 
 
 class NativeDriver(Driver):
@@ -132,14 +135,16 @@ class NativeDriver(Driver):
         if image.owner_ref is not self.ref:
             image.enter(self)
         faults, cpu = kernel.faults, kernel.cpu
-        context = _GFP[kernel.gfp_allowed] | cpu.tgid << 32
+        context = cpu.tgid << 32
+        if kernel.gfp_allowed is not None:
+            context |= _GFP[kernel.gfp_allowed]
         if self.slab.owner is not None:
             context |= self.slab.owner_number() << 8
         if cpu.atomic_caller:
             context |= C_ATOMIC
         if kernel.probe_lock_held:
             context |= C_PROBE
-        if faults.pending:
+        if faults.pending and faults.awaits(KZALLOC):
             context |= C_FAULTS
         value = image.call(op, context, a, b, c, d, e, f)
         ended: int = image.shared[at.ENDED]
@@ -290,10 +295,9 @@ class NativeDriver(Driver):
         if domain is None:
             domain = self._domains[address] = IommuDomain(NativeObject.at(address - self.traits.domain_at, self.traits.domain))
             self._addresses[domain] = address
-        rows = self.image.rows
-        self.image.library.hvm_domain(address, rows)
-        domain.pgsize_bitmap = rows[0]
-        domain.geometry = Geometry(rows[1], rows[2], bool(rows[3]))
+        image = self.image
+        domain.pgsize_bitmap, first, last, forced = image.domain(address)
+        domain.geometry = image.geometry(first, last, forced)
         return domain
 
     def _device(self, device: Device) -> int:
@@ -331,11 +335,11 @@ class NativeDriver(Driver):
             self.kernel.iommu_init = self._init
 
     def _init(self) -> int:
-        return _S64(self._call(INIT)).value
+        return signed(self._call(INIT))
 
     def _probe_device(self, device: Device) -> int:
         address = self._device(device)
-        answer = _S64(self._call(PROBE, address)).value
+        answer = signed(self._call(PROBE, address))
         device.priv = self.image.read(address + _PRIV, 8) or None
         return answer
 
@@ -374,7 +378,7 @@ class NativeDriver(Driver):
 
     def _attach_dev(self, domain: IommuDomain, device: Device, old: IommuDomain | None) -> int:
         address = self._device(device)
-        answer = _S64(self._call(ATTACH, self._addresses[domain], address, self._addresses[old] if old is not None else 0)).value
+        answer = signed(self._call(ATTACH, self._addresses[domain], address, self._addresses[old] if old is not None else 0))
         device.priv = self.image.read(address + _PRIV, 8) or None
         return answer
 
@@ -382,7 +386,7 @@ class NativeDriver(Driver):
         self, domain: IommuDomain, iova: int, paddr: int, pgsize: int, pgcount: int, prot: int, _gfp: str, mapped: list[int] | None
     ) -> int:
         flags = prot | (mapped is not None) << 16
-        answer = _S64(self._call(MAP, self._addresses[domain], iova, paddr, pgsize, pgcount, flags)).value
+        answer = signed(self._call(MAP, self._addresses[domain], iova, paddr, pgsize, pgcount, flags))
         if mapped is not None:
             mapped[0] = self.image.shared[at.MAPPED]
         return answer
@@ -414,11 +418,7 @@ class NativeDriver(Driver):
         image = self.image
         if image.owner_ref is not self.ref:
             image.enter(self)
-        place = self._addresses[domain] - self.traits.domain_at + member.offset
-        offset = place - image.arena
-        if 0 <= offset < 1 << 30:
-            return int.from_bytes(image.bytes[offset : offset + member.size], "little")
-        return image.read(place, member.size)
+        return image.read(self._addresses[domain] - self.traits.domain_at + member.offset, member.size)
 
     def take_changes(self) -> None:
         """Give each tree the changes that C has noted since the last time."""
@@ -455,8 +455,7 @@ class NativeDriver(Driver):
         if address is None or device.priv is None:
             return None
         image, traits = self.here(), self.traits
-        place = address + _PRIV - image.state
-        pointer = int.from_bytes(image.state_bytes[place : place + 8], "little")
+        pointer = image.read(address + _PRIV, 8)
         if not pointer:
             return None
         known = self._domains.get(pointer + traits.domain_at) or self._domains.get(pointer)
@@ -472,13 +471,11 @@ class NativeDriver(Driver):
         """Id and geometry of each static domain."""
         image, traits = self.here(), self.traits
         state: list[object] = []
-        rows = (ctypes.c_uint64 * 4)()
         for address in traits.statics.values():
             place = image.base + address
-            image.library.hvm_domain(place, rows)
             member = traits.ident
             ident = image.read(place - traits.domain_at + member.offset, member.size) if member is not None else None
-            state.append((ident, *rows[1:4]))
+            state.append((ident, *image.domain(place)[1:]))
         return tuple(state)
 
 

@@ -19,23 +19,31 @@ from hvmodel.drivers.native.dwarf import Dwarf
 from hvmodel.drivers.native.elf import Elf
 from hvmodel.drivers.native.errors import NativeError
 from hvmodel.hypervisor.abi import PAGE_SIZE
-from hvmodel.kernel.iommu import Device
+from hvmodel.kernel.iommu import Device, Geometry
 
 if TYPE_CHECKING:
     from hvmodel.drivers.native.driver import NativeDriver
     from hvmodel.drivers.native.shadow import Shadow
 
 _U64 = ctypes.c_uint64
-_DOOR = ctypes.PYFUNCTYPE(_U64, _U64, _U64, _U64, _U64)
-_SERVICE = ctypes.PYFUNCTYPE(_U64, _U64, _U64, _U64, _U64, ctypes.c_char_p)
+_PYTHON = (
+    "PyObject_Vectorcall",
+    "PyLong_FromUnsignedLongLong",
+    "PyLong_AsUnsignedLongLongMask",
+    "PyUnicode_DecodeUTF8",
+    "PyTuple_New",
+    "PyTuple_SetItem",
+    "PyCFunction_NewEx",
+    "PyErr_Occurred",
+    "Py_DecRef",
+)
+"""What the runtime needs of the interpreter: ``struct hvm_python``."""
 
 # places of struct hvm_shared
 ENDED, MAPPED, CHANGES, UNWIND, CRASH_KIND, CRASH_ADDRESS, CRASH_WHERE, BUDGET, PARTED = range(9)
 
 _HINTS = iter(range(0x6000_0000_0000, 0x7000_0000_0000, 1 << 33))
 """Where images reserve memory: the same places in each process, so that addresses repeat."""
-
-_ROOM = 1024
 
 
 class Image:
@@ -55,29 +63,29 @@ class Image:
         self.output = bytearray(PAGE_SIZE)
         self._buffers = [(ctypes.c_char * PAGE_SIZE).from_buffer(page) for page in (self.input, self.output)]
         self.owner_ref: weakref.ref[Any] | None = None
-        self._door = _DOOR(self._on_door)
-        self._service = _SERVICE(self._on_service)
+        self._callbacks = (self._on_door, self._on_service)
         self._prototypes()
         low, size = self.elf.writable()
-        door = ctypes.cast(self._door, ctypes.c_void_p).value or 0
-        service = ctypes.cast(self._service, ctypes.c_void_p).value or 0
-        self.base: int = self.library.hvm_load(next(_HINTS), low, size, door, service, *map(ctypes.addressof, self._buffers))
+        functions = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0 for name in _PYTHON]
+        python = (_U64 * (len(_PYTHON) + 2))(*functions, *map(id, self._callbacks))
+        self.base: int = self.library.hvm_load(next(_HINTS), low, size, python, *map(ctypes.addressof, self._buffers))
         if not self.base:
             raise NativeError(f"{build.source}: no memory for its image")
-        self.shared: Any = (_U64 * 9).from_address(self.library.hvm_shared())
+        builtin = self.library.hvm_builtin
+        self.call: Callable[..., int] = builtin(0)
+        self.read: Callable[[int, int], int] = builtin(1)
+        self.search: Callable[..., tuple[int, ...]] = builtin(2)
+        self.domain: Callable[[int], tuple[int, ...]] = builtin(3)
+        self.shared = memoryview((ctypes.c_char * (8 * 9)).from_address(self.library.hvm_shared())).cast("B").cast("Q")
         self.log_address = self.place(3)
-        self.arena = self.place(0)
-        self.bytes = memoryview((ctypes.c_char * (1 << 30)).from_address(self.arena)).cast("B")
-        """The arena."""
-        self.state = self.place(1)
-        self.state_bytes = memoryview((ctypes.c_char * (1 << 16)).from_address(self.state)).cast("B")
-        self.rows: Any = (_U64 * (3 * _ROOM))()
         self._places: dict[int, str] = {}
+        self._geometries: dict[tuple[int, ...], Geometry] = {}
 
     def _prototypes(self) -> None:
         library, u64 = self.library, _U64
         for name, result, arguments in (
-            ("hvm_load", u64, [u64, u64, u64, u64, u64, ctypes.c_void_p, ctypes.c_void_p]),
+            ("hvm_load", u64, [u64, u64, u64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]),
+            ("hvm_builtin", ctypes.py_object, [u64]),
             ("hvm_shared", u64, []),
             ("hvm_place", u64, [u64]),
             ("hvm_reset", None, [u64] * 5),
@@ -100,14 +108,10 @@ class Image:
             ("hvm_lead", None, [u64, u64, u64]),
             ("hvm_lies", None, [u64, u64, u64]),
             ("hvm_record_of", ctypes.c_void_p, []),
-            ("hvm_tree_list", u64, [u64, u64, u64, u64, u64, u64, ctypes.c_void_p]),
             ("hvm_tree_all", u64, [u64, u64, ctypes.c_void_p]),
         ):
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
-        self.call: Callable[..., int] = library.hvm_call
-        self.list_tree: Callable[..., int] = library.hvm_tree_list
-        self.read: Callable[[int, int], int] = library.hvm_read
         self.place: Callable[[int], int] = library.hvm_place
 
     # --- whose world ------------------------------------------------------------------------------------------------------
@@ -184,7 +188,7 @@ class Image:
 
     # --- callbacks --------------------------------------------------------------------------------------------------------
 
-    def _on_door(self, control: int, round_: int, has_output: int, where: int) -> int:
+    def _on_door(self, control: int, round_: int, where: int) -> int:
         driver = self.owner_ref()  # type: ignore[misc]
         try:
             kernel = driver.kernel  # type: ignore[union-attr]
@@ -198,17 +202,23 @@ class Image:
             self.shared[UNWIND] = 1
             return 0
 
-    def _on_service(self, service: int, a: int, b: int, where: int, text: bytes | None) -> int:
-        driver = self.owner
-        assert driver is not None
+    def _on_service(self, service: int, a: int, b: int, where: int, text: str) -> int:
+        driver = self.owner_ref()  # type: ignore[misc]
         try:
-            words = text.decode(errors="replace") if text is not None else ""
-            answer: int = driver.service(service, a, b, where, words)
-            return answer & 0xFFFFFFFFFFFFFFFF
+            answer: int = driver.service(service, a, b, where, text)  # type: ignore[union-attr]
+            return answer
         except BaseException as error:
-            driver.raised = error
+            driver.raised = error  # type: ignore[union-attr]
             self.shared[UNWIND] = 1
             return 0
+
+    def geometry(self, first: int, last: int, forced: int) -> Geometry:
+        """The same object for the same aperture, in bytes."""
+        key = (first, last, forced)
+        found = self._geometries.get(key)
+        if found is None:
+            found = self._geometries[key] = Geometry(first, last, bool(forced))
+        return found
 
     # --- views ------------------------------------------------------------------------------------------------------------
 

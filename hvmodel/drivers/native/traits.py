@@ -212,9 +212,10 @@ class _Trial:
             return
         self._call(MAP, domain, 0x5000, 0x7654_3000, 0x1000, 1, 3 | 1 << 16, context=0)
         root = domain - traits.domain_at + traits.tree_at
-        if not image.library.hvm_tree_list(root, 0x5000, 0x5FFF, 0, 0, 1, image.rows):
+        found = image.search(root, 0x5000, 0x5FFF, 0, 0)
+        if not found:
             return
-        node = image.rows[2] - traits.node_at
+        node = found[2] - traits.node_at
         for member in image.dwarf.structures[traits.node]:
             if member.size == 8 and image.read(node + member.offset, 8) == 0x7654_3000:
                 traits.paddr_at = member.offset - traits.node_at

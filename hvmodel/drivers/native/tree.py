@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hvmodel.drivers.native.driver import NativeDriver
 
 _ROWS = 256
-_BUFFER = (ctypes.c_uint64 * (4 * _ROWS))()
+"""Nodes that one search tells: ``HVM_FOUND``."""
 
 
 class Node:
@@ -37,12 +37,12 @@ class NativeTree:
     def _search(self, start: int, last: int, after: int) -> Node | None:
         """The first node that meets ``[start, last]`` behind ``after``; the next ones are remembered in it, one in the other."""
         driver = self._driver
-        count: int = driver.here().list_tree(self._root, start, last, after, driver.paddr_at, _ROWS, _BUFFER)
-        rows = _BUFFER[: 4 * count]
+        rows = driver.here().search(self._root, start, last, after, driver.paddr_at)
         found: Node | None = None
-        for index in range(4 * count - 4, -1, -4):
+        room = 4 * _ROWS
+        for index in range(len(rows) - 4, -1, -4):
             node = Node(*rows[index : index + 4])
-            if found is not None or count < _ROWS:
+            if found is not None or len(rows) < room:
                 node.ahead = (start, last, found)
             found = node
         return found

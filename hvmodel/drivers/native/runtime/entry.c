@@ -128,7 +128,7 @@ static void *hvm_reserve(u64 hint, u64 size)
 }
 
 /* Once after loading. `offset` and `size` are those of .data and .bss; returns where the image lies, 0 if there is no memory. */
-u64 hvm_load(u64 hint, u64 offset, u64 size, u64 door, u64 service, void *input, void *output)
+u64 hvm_load(u64 hint, u64 offset, u64 size, const struct hvm_python *python, void *input, void *output)
 {
 	struct hvm_image *image = mmap(NULL, sizeof(*image), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *page;
@@ -148,8 +148,7 @@ u64 hvm_load(u64 hint, u64 offset, u64 size, u64 door, u64 service, void *input,
 		return 0;
 	image->input = page;
 	mprotect(page + PAGE_SIZE + HVM_GUARD, PAGE_SIZE, PROT_NONE);
-	image->door = (hvm_door_t)door;
-	image->service = (hvm_service_t)service;
+	image->python = *python;
 	image->python_input = input;
 	image->python_output = output;
 	image->data = image->low + offset;
@@ -289,7 +288,7 @@ u64 hvm_ask(enum hvm_service service, u64 a, u64 b, u64 where, const char *text)
 		return hvm_replay(service, a, b ^ hvm_hash_text(text), NULL, where);
 	image->shared.ended = hvm_ended(HVM_OK);
 	image->entry = NULL;
-	answer = image->service(service, a, b, where, text);
+	answer = hvm_python_service(service, a, b, where, text);
 	image->entry = entry;
 	image->stack = stack;
 	hvm->context = context;

@@ -34,8 +34,20 @@ enum hvm_service { /* what Python is asked */
 enum hvm_outcome { HVM_OK, HVM_UNWOUND, HVM_CRASHED };
 #define HVM_PARTED 0x80 /* beside an outcome: the second image did not do the same */
 
-typedef u64 (*hvm_door_t)(u64 control, u64 round, u64 has_output, u64 where);
-typedef u64 (*hvm_service_t)(u64 service, u64 a, u64 b, u64 where, const char *text);
+struct hvm_py;
+
+struct hvm_python { /* functions of the interpreter, and the two of ours that it is called by; in this order, as Python fills it */
+	struct hvm_py *(*vectorcall)(struct hvm_py *function, struct hvm_py *const *args, u64 n, struct hvm_py *names);
+	struct hvm_py *(*number)(unsigned long long value);
+	unsigned long long (*as_number)(struct hvm_py *object);
+	struct hvm_py *(*text)(const char *bytes, long size, const char *errors);
+	struct hvm_py *(*tuple)(long size);
+	int (*put)(struct hvm_py *tuple, long at, struct hvm_py *object);
+	struct hvm_py *(*builtin)(const void *method, struct hvm_py *self, struct hvm_py *module);
+	struct hvm_py *(*occurred)(void);
+	void (*decref)(struct hvm_py *object);
+	struct hvm_py *door, *service;
+};
 
 /* What Python writes before a call and reads after it; an array of u64 to it, in this order. */
 struct hvm_shared {
@@ -75,6 +87,7 @@ struct hvm_object { /* in front of each allocated object, in the arena */
 #define HVM_DEPTH 16 /* calls within calls: init registers, which probes */
 #define HVM_ROWS 16384
 #define HVM_PAGES 64
+#define HVM_FOUND 256 /* nodes that one search tells */
 #define HVM_DOOR 0x100 /* the kind of a row for a hypercall; the others are services */
 
 struct hvm_row { /* one question and its answer, see shadow.c */
@@ -97,8 +110,7 @@ struct hvm_image { /* what does not change with the world */
 	char *low, *high; /* the image in memory */
 	u8 *coverage;
 	char *data, *data_end, *pristine;
-	hvm_door_t door;
-	hvm_service_t service;
+	struct hvm_python python;
 	struct hvm_shared shared;
 	sigjmp_buf *entry; /* of the innermost running call, NULL outside of the driver */
 	sigjmp_buf entries[HVM_DEPTH]; /* not on the stack, which is the driver's to break */
@@ -146,6 +158,12 @@ enum hvm_op { OP_DETECT, OP_INIT, OP_OPTION, OP_PROBE, OP_FINALIZE, OP_RELEASE, 
 u64 hvm_hash_text(const char *text);
 void hvm_note(u64 kind, u64 a, u64 hash, u64 answer, const void *page, u64 where);
 u64 hvm_replay(u64 kind, u64 a, u64 hash, void *page, u64 where);
+u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
+u64 hvm_read(u64 address, u64 size);
+void hvm_domain(u64 address, u64 *out);
+u64 hvm_tree_list(struct rb_root_cached *root, u64 start, u64 last, struct interval_tree_node *after, u64 more, u64 room, u64 (*out)[4]);
+u64 hvm_python_door(u64 control, u64 round, u64 where);
+u64 hvm_python_service(u64 service, u64 a, u64 b, u64 where, const char *text);
 void hvm_changed(struct rb_root_cached *root, struct interval_tree_node *node);
 
 enum hvm_crash_kind { HVM_WILD = 1, HVM_NULL, HVM_FAULT, HVM_ILLEGAL, HVM_BUG, HVM_ENDLESS, HVM_STACK };

@@ -9,8 +9,6 @@
 #undef memcpy
 #include <string.h>
 
-u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
-
 static u64 hvm_hash(const void *bytes, u64 size)
 {
 	const u8 *at = bytes;
