@@ -16,7 +16,7 @@ from hvmodel.traces.export.case import Case
 from hvmodel.traces.export.kunit.body import Names, body
 from hvmodel.traces.export.kunit.c_text import comment, fmt, remark
 from hvmodel.traces.export.kunit.data import room, tables
-from hvmodel.traces.export.kunit.expressible import CHECKS, why_not
+from hvmodel.traces.export.kunit.expressible import CHECKS, KASAN, why_not
 from hvmodel.traces.export.kunit.script import CannotPlay, Script, script
 from hvmodel.traces.export.kunit.sections import checks, text
 
@@ -125,7 +125,7 @@ def _common(played: list[tuple[Case, Script]], names: Names) -> list[str]:
     wanted = list(dict.fromkeys(case.verdict.property or "" for case, _script in played))
     chosen = [checks()[name] for name in wanted]
     shared = list(dict.fromkeys(need for _text, need in chosen if need))
-    pages = pages or bool(shared)
+    pages = pages or "hvm_pages" in shared
     found = ["\n".join(f"#include <{name}>" for name in _INCLUDES), _INTERNALS, text("world.c")]
     if names.known:
         enumerators = ",\n\t".join([f"{names.known[0]} = HVM_FIRST", *names.known[1:]])
@@ -156,7 +156,7 @@ def _functions(cases: list[Case]) -> list[str]:
 def _function(case: Case, name: str, lines: list[str], init: bool) -> str:
     told = comment([f"{case.name}: {case.headline}", *_assumptions(case)])
     kasan = []
-    if case.verdict.property == "no-use-after-free" and len(lines) > 1:
+    if case.verdict.property in KASAN and len(lines) > 1:
         kasan = ["\tif (!IS_ENABLED(CONFIG_KASAN))", '\t\tkunit_skip(test, "only KASAN sees it: CONFIG_KASAN");']
     head = f"static void {'__init ' if init else ''}{name}(struct kunit *test)"
     return "\n".join([told, head, "{", *kasan, *lines, "}"])

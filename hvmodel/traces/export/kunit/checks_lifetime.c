@@ -212,19 +212,26 @@ static const struct hvm_property hvm_options_are_honoured = {
 	.after_call = hvm_probes,
 };
 
-/* property: no-use-after-free */
+/* shared: hvm_kasan */
 /*
  * KASAN makes a test fail in which it reports something. Unless the kernel was booted with
  * kasan_multi_shot it reports once, and who comes later has not been put to the test.
  */
-static void hvm_check_no_use_after_free(const struct hvm_call *call)
+static void hvm_check_kasan(const struct hvm_call *call)
 {
 	hvm.reached += !test_taint(TAINT_BAD_PAGE);
 }
 
+/* property: no-use-after-free (hvm_kasan) */
 static const struct hvm_property hvm_no_use_after_free = {
 	.name = "no-use-after-free",
-	.after_call = hvm_check_no_use_after_free,
+	.after_call = hvm_check_kasan,
+};
+
+/* property: no-out-of-bounds (hvm_kasan) */
+static const struct hvm_property hvm_no_out_of_bounds = {
+	.name = "no-out-of-bounds",
+	.after_call = hvm_check_kasan,
 };
 
 /* property: no-null-dereference */

@@ -25,6 +25,7 @@ _EVERYWHERE = {
     "ids-are-unique": "hvm_ids_are_unique",
     "advertised-is-true": "hvm_advertised_is_true",
     "no-use-after-free": "hvm_no_use_after_free",
+    "no-out-of-bounds": "hvm_no_out_of_bounds",
     "no-null-dereference": "hvm_no_null_dereference",
 }
 """The C object of each property that a test can look at in every step (``checks_*.c``)."""
@@ -53,6 +54,9 @@ _PARTLY = ("context-is-balanced", "no-sleep-in-atomic")
 
 CHECKS = _EVERYWHERE | _DECIDED
 """All that can be expressed."""
+
+KASAN = ("no-use-after-free", "no-out-of-bounds")
+"""Properties that a test puts to the test where KASAN is there."""
 
 NEVER = {
     "device-names-are-unique": "the ids are made by hv_build_devid_oftype(), which the test replaces",
@@ -118,7 +122,7 @@ def _rubbish(case: Case) -> str:
     return ""
 
 
-_UNSTEADY = ("no-use-after-free", "no-null-dereference", "no-uninitialised-read")
+_UNSTEADY = ("no-use-after-free", "no-out-of-bounds", "no-null-dereference", "no-uninitialised-read")
 """Properties after whose failing a run is not the same in every kernel."""
 
 
@@ -140,4 +144,4 @@ def _before_init(case: Case) -> bool:
     return case.verdict.violation is not None and case.verdict.violation.call == "setup"
 
 
-__all__ = ["CHECKS", "NEVER", "why_not"]
+__all__ = ["CHECKS", "KASAN", "NEVER", "why_not"]
