@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hvmodel.traces.export import itf, junit, ktap, kunit, pytest_file, sarif
+from hvmodel.traces.export import c, itf, junit, ktap, kunit, pytest_file, sarif
 from hvmodel.traces.export.case import Case, run_case
 from hvmodel.traces.verdict import FAILS, HOLDS, UNDETERMINED
 
@@ -26,6 +26,7 @@ FORMATS = {
     for entry in (
         Format("pytest", "a Python test that stands alone", False, pytest_file.render),
         Format("kunit", "a KUnit suite in C for the driver's own tree", True, kunit.render),
+        Format("c", "a C program that needs a compiler and the driver's file", False, c.render),
         Format("itf", "the Informal Trace Format of Apalache and Quint", False, itf.render),
         Format("sarif", "SARIF 2.1.0 for code scanning", True, sarif.render),
         Format("junit", "JUnit XML for CI systems", True, junit.render),
