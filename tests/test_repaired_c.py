@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 from native_subject import needs_compiler
@@ -23,6 +24,7 @@ from hvmodel.jobs.equal import Comparison, difference, equal, minimised, twin_of
 from hvmodel.jobs.findings import Finding
 from hvmodel.jobs.hunt import Hunter, Options
 from hvmodel.jobs.trials import Limit, Task, run_trial
+from hvmodel.traces.format import read
 from hvmodel.world import World
 
 # --- the texts ------------------------------------------------------------------------------------------------------------
@@ -162,6 +164,18 @@ def test_each_kind_of_difference_is_seen(name: str, what: str, operations: tuple
     found = difference(Configuration(), [ops.Boot(), *operations], "repaired", twin_of(f"repaired-c+{name}", True, True))
     assert found is not None
     assert found.what == what, found
+
+
+@needs_compiler
+def test_the_verb_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever changes one of the drivers asks on the command line whether they still do the same, and gets the trace if not."""
+    assert main(["equal", "repaired", "repaired-c", "--operations", "100", "--wording"]) == 0
+    assert "do the same" in capsys.readouterr().out
+    trace = tmp_path / "parts.json"
+    assert main(["equal", "repaired", "repaired-c+D98", "--out", str(trace)]) == 1
+    assert "differ after" in capsys.readouterr().out
+    assert read(trace).operations[0] == ops.Boot()
+    assert main(["equal", "repaired", "no-such-driver"]) == 2
 
 
 # --- what a hunt finds ----------------------------------------------------------------------------------------------------
