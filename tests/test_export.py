@@ -91,6 +91,15 @@ def test_unusual_findings_are_exported(key: str) -> None:
     compile(text("pytest", case), "test_file.py", "exec")
 
 
+def test_the_page_knows_every_format() -> None:
+    """Protects the page: a row and a command for each format, and whether it takes several traces."""
+    page = (Path(__file__).parents[1] / "hvmodel" / "traces" / "export" / "README.md").read_text(encoding="utf-8")
+    for name, known in FORMATS.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        assert row.endswith(f" {'yes' if known.several else 'no'} |"), row
+        assert f"--to {name}" in page
+
+
 # --- SARIF ----------------------------------------------------------------------------------------------------------------
 
 
@@ -214,7 +223,7 @@ def outcome(case: Case, monkeypatch: pytest.MonkeyPatch, driver: str = "") -> st
 
 
 def test_the_python_test_fails_and_passes_where_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the fix: the test fails on the driver of the finding, passes on the repaired one, is skipped where nothing is said."""
+    """Protects the fix: it fails on the driver of the finding, passes on the repaired one, is skipped where nothing is said."""
     failed = outcome(fails(), monkeypatch)
     assert failed.startswith("failed: no-stale-mapping fails on posted-v0 at step 4")
     assert "hvmodel explain trace.json --driver posted-v0" in failed
