@@ -143,6 +143,7 @@ def _includes(case: Case, found: Script, known: Internals, boots: int) -> str:
             "static char *hvm_skip_list;",
             "#define HVM_NO_ATTDEV hvm_no_attdev",
             "#define HVM_SKIP hvm_skip_list",
+            f"static const int hvm_segments[] = {{ {', '.join(number(d.segment) for d in case.trace.config.devices)} }};",
             f"static const char hvm_name[] = {string(f'{case.name}: {case.verdict.property}')};",
         ]
     )

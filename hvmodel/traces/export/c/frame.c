@@ -98,7 +98,7 @@ static void hvm_add_device(struct hvm_dev *dev, const struct hvm_function *funct
 {
 	dev->function = function;
 	dev->place = function->place;
-	dev->bus.domain_nr = function->segment;
+	dev->bus.domain_nr = hvm_segments[dev - hvm.devs]; /* may have more than 16 bits */
 	dev->bus.number = function->bus;
 	dev->pdev.bus = &dev->bus;
 	dev->pdev.own_bus = dev->bus;
