@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import time
@@ -17,7 +18,7 @@ import pytest
 from small_nights import NAME, PORTIONS, RUNS, Honest, Once, Planted, doing, files_of_at_most, interrupt, options, settled, small
 
 from hvmodel.drivers import register
-from hvmodel.jobs.nightly import crew, gears, schedule
+from hvmodel.jobs.nightly import crew, gears, schedule, worker
 from hvmodel.jobs.nightly import plan as plans
 from hvmodel.jobs.nightly.join import join
 from hvmodel.jobs.nightly.ledger import CUT_SHORT, INTERRUPTED, VOID, WHOLE, NightRecord
@@ -251,6 +252,22 @@ def test_a_portion_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     assert came.record.failures == ["walk/1: ZeroDivisionError: a bug"]
     assert came.record.gears["walk"][0] == PORTIONS
     assert came.status == HARNESS
+
+
+def test_a_hit_that_cannot_be_minimised_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects against a minimiser that fails on one hit: the night says which and of which run, and the portion with its figures
+    and its other hits counts all the same."""
+    register(Planted)
+
+    def fail(*_: object) -> None:
+        raise IndexError("a bug")
+
+    monkeypatch.setattr(worker, "minimise", fail)
+    came = doing(tmp_path)
+    assert came.status == HARNESS
+    assert (came.record.new, came.record.runs) == ([], PORTIONS * RUNS)
+    (first, *_rest) = came.record.failures
+    assert re.fullmatch(r"walk/\d\+input-page-bounds/\S+: IndexError: a bug \(minimising input-page-bounds/\S+ of run \S+\)", first)
 
 
 def test_doing_it_twice_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

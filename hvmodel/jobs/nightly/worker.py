@@ -171,18 +171,23 @@ class Worker:
             if time.perf_counter() - started > most:
                 skipped += times == 0 and not is_old
                 continue
-            first, *others = minimised(hit, self.setup.plan.driver, gear, self._beside)
+            found[kind] = found.get(kind, 0) + 1
+            self._fresh[kind] = self._fresh.get(kind, 0) + 1
+            try:
+                first, *others = minimised(hit, self.setup.plan.driver, gear, self._beside)
+            except Exception as error:  # whatever the minimiser stumbles over, the portion and its other hits count
+                text = f"{traceback.format_exc(limit=-8)}{type(error).__name__}: {error} (minimising {kind} of run {hit.seed})"
+                self.tell({"r": "failed", "portion": f"{portion.id}+{kind}", "text": text})
+                continue
             self.tell(finding_record(first, kind, portion))
             for finding in others:
                 self.tell(finding_record(finding, "", portion))
-            found[kind] = found.get(kind, 0) + 1
-            self._fresh[kind] = self._fresh.get(kind, 0) + 1
         return skipped
 
 
 def minimised(hit: Hit, driver: str, gear: str, beside: set[object]) -> list[Finding]:
     """The finding that a hit comes down to, first, and what else fails at the end of its trace, unless ``beside`` has it. Raises
-    AssertionError if the hit does not repeat, which is a bug in the harness."""
+    AssertionError if the hit does not repeat, which is a bug in the harness or a driver that is not deterministic."""
     violation = hit.violation
     small = minimise(hit.config, hit.operations, driver, Target(violation.property, violation.call, violation.shape, hit.sites))
     if small is None:
