@@ -37,22 +37,28 @@ drivers/iommu/Kconfig:
 \t        depends on HYPERV_IOMMU && KUNIT=y
 \t        default KUNIT_ALL_TESTS
 
-arch/x86/include/asm/mshyperv.h, and before the first statement of hv_do_hypercall():
+arch/x86/include/asm/mshyperv.h, the second line at the head of hv_do_hypercall():
 \t#include <kunit/static_stub.h>
 \tKUNIT_STATIC_STUB_REDIRECT(hv_do_hypercall, control, input, output);
 
-The same at the head of three functions, hv_call_deposit_pages() in drivers/hv/hv_proc.c, hv_build_devid_oftype() in
-arch/x86/hyperv/irqdomain.c and hv_iommu_get_curr_partid() in the driver:
+at the head of hv_call_deposit_pages() in drivers/hv/hv_proc.c:
 \tKUNIT_STATIC_STUB_REDIRECT(hv_call_deposit_pages, node, partition_id, num_pages);
+
+at the head of hv_build_devid_oftype() in arch/x86/hyperv/irqdomain.c:
 \tKUNIT_STATIC_STUB_REDIRECT(hv_build_devid_oftype, pdev, type);
+
+at the head of hv_iommu_get_curr_partid() in the driver:
 \tKUNIT_STATIC_STUB_REDIRECT(hv_iommu_get_curr_partid);
 
 It runs in any x86 virtual machine that is not on Hyper-V:
-\ttools/testing/kunit/kunit.py run --arch=x86_64 --kconfig_add CONFIG_HYPERV=y \\\\
-\t        --kconfig_add CONFIG_HYPERV_IOMMU_KUNIT_TEST=y 'hyperv-iommu*'
+\ttools/testing/kunit/kunit.py run --arch=x86_64 \\
+\t        --kconfig_add CONFIG_PCI=y --kconfig_add CONFIG_HYPERVISOR_GUEST=y \\
+\t        --kconfig_add CONFIG_HYPERV=y --kconfig_add CONFIG_HYPERV_IOMMU_KUNIT_TEST=y \\
+\t        'hyperv-iommu*'
 
-A test answers hypercalls as they were answered when its trace was recorded, as long as the driver asks for the same things,
-and from then on as its own small hypervisor does. It fails where its property fails. What it cannot put to the test it skips.
+A test answers hypercalls as they were answered when its trace was recorded, as long as the driver
+asks for the same things, and from then on as its own small hypervisor does. It fails where its
+property fails. What it cannot put to the test it skips.
 """
 
 _INTERNALS = """/* What the tests know of the driver besides struct iommu_ops. */
