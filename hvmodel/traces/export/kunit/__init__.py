@@ -56,9 +56,9 @@ It runs in any x86 virtual machine that is not on Hyper-V:
 \t        --kconfig_add CONFIG_HYPERV=y --kconfig_add CONFIG_HYPERV_IOMMU_KUNIT_TEST=y \\
 \t        'hyperv-iommu*'
 
-A test answers hypercalls as they were answered when its trace was recorded, as long as the driver
-asks for the same things, and from then on as its own small hypervisor does. It fails where its
-property fails. What it cannot put to the test it skips.
+A test answers hypercalls as in its record, as long as the driver asks for the same things, and from
+then on as its own small hypervisor does. It fails where its property fails.
+What it cannot put to the test it skips.
 """
 
 _INTERNALS = """/* What the tests know of the driver besides struct iommu_ops. */
