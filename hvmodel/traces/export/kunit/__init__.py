@@ -122,7 +122,9 @@ def _in_init(case: Case) -> bool:
 def _head(cases: list[Case]) -> str:
     lines = [case.headline for case in cases[:20]]
     lines += [f"... and {len(cases) - 20} more"] if len(cases) > 20 else []
-    return comment([*lines, *_SETUP.format(version=__version__).rstrip("\n").split("\n")])
+    for paragraph in _SETUP.format(version=__version__).strip("\n").split("\n\n"):
+        lines += ["", *(paragraph.split("\n") if "\t" in paragraph else [paragraph.replace("\n", " ")])]
+    return comment(lines)
 
 
 def _common(played: list[tuple[Case, Script]], names: Names) -> list[str]:
