@@ -214,7 +214,7 @@ def test_trouble_is_named() -> None:
 
 # --- that it is safe ----------------------------------------------------------------------------------------------------------
 
-EVIL = '</td></details><script>alert(1)</script> [x](javascript:alert(1)) ![y](http://e.vil/z) `"\' | # <img src=x onerror=e()>'
+EVIL = "</td></details><script>alert(1)</script> [x](javascript:alert(1)) ![y](http://e.vil/z) `\"' | # <img src=x onerror=e()>"
 
 
 class Reader(HTMLParser):
