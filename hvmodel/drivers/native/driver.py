@@ -107,6 +107,8 @@ class NativeDriver(Driver):
         self._by_number: list[Device] = []
         self._said: dict[tuple[str, int], tuple[str, str]] = {}
         self.paddr_at = (traits.paddr_at or 0) & 0xFFFFFFFFFFFFFFFF
+        known = traits.tree_at is not None and traits.paddr_at is not None
+        self._tree_offset = (traits.tree_at or 0) - traits.domain_at if known else None
         image.begin(self)
         self.slab = NativeSlab(self)
         kernel.slab = self.slab
@@ -119,7 +121,7 @@ class NativeDriver(Driver):
         if self.shadow is not None:
             self.shadow.lead(self.image, True)
         else:
-            self.image.library.hvm_lead(0, 0, 0)
+            self.image.lead(0, 0, 0)
 
     # --- into the image ---------------------------------------------------------------------------------------------------
 
@@ -192,15 +194,17 @@ class NativeDriver(Driver):
     def service(self, service: int, a: int, b: int, where: int, text: str) -> int:
         """A service that C asks for; ``enum hvm_service``."""
         kernel = self.kernel
-        if service == LOG:
-            if a < 3:
-                kernel.log.append((_LEVELS[a], text.rstrip("\n")))
-        elif service == STATUS:
+        if service == STATUS:
             function, _, rest = text.partition("|")
             kernel.hv_status_err(b, function, rest.strip("\n"))
             if a:
                 level = _LEVELS[a]
                 kernel.log.append((level, kernel.log.pop()[1]))
+        elif service == PARTITION:
+            return kernel.mshv_pid_to_partid(a)
+        elif service == LOG:
+            if a < 3:
+                kernel.log.append((_LEVELS[a], text.rstrip("\n")))
         elif service == REPORT:
             report = self._said.get((text, where))
             if report is None:
@@ -212,8 +216,6 @@ class NativeDriver(Driver):
             if fault is not None:
                 kernel.faults.fire(fault)
             return fault is not None
-        elif service == PARTITION:
-            return kernel.mshv_pid_to_partid(a)
         elif service == DEPOSIT:
             return self._deposit(a, b, where)
         elif service == DOMAIN_OF:
@@ -315,10 +317,10 @@ class NativeDriver(Driver):
 
     def _write(self, address: int, size: int, value: int) -> None:
         """Write a number into both images."""
-        library = self.here().library
-        library.hvm_write(address, size, value)
+        image = self.here()
+        image.write(address, size, value)
         if self.shadow is not None:
-            self.shadow.image.library.hvm_write(library.hvm_there(address), size, value)
+            self.shadow.image.write(image.library.hvm_there(address), size, value)
 
     # --- the ops ----------------------------------------------------------------------------------------------------------
 
@@ -435,12 +437,15 @@ class NativeDriver(Driver):
             tree.changes.append((start, last))
 
     def tree(self, domain: IommuDomain) -> Any:
-        traits = self.traits
-        if traits.tree_at is None or traits.paddr_at is None:
+        offset = self._tree_offset
+        if offset is None:
             return None
-        self.here()
-        self.take_changes()
-        root = self._addresses[domain] - traits.domain_at + traits.tree_at
+        image = self.image
+        if image.owner_ref is not self.ref:
+            image.enter(self)
+        if image.shared[at.CHANGES]:
+            self.take_changes()
+        root = self._addresses[domain] + offset
         tree = self._trees.get(root)
         if tree is None:
             tree = self._trees[root] = NativeTree(self, root)

@@ -8,6 +8,7 @@ number of worlds can be alive; a new world starts from the image as it was loade
 from __future__ import annotations
 
 import ctypes
+import struct
 import time
 import weakref
 from collections.abc import Callable
@@ -36,11 +37,15 @@ _PYTHON = (
     "PyCFunction_NewEx",
     "PyErr_Occurred",
     "Py_DecRef",
+    "PyBytes_FromStringAndSize",
+    "PyBytes_AsString",
 )
 """What the runtime needs of the interpreter: ``struct hvm_python``."""
 
 # places of struct hvm_shared
 ENDED, MAPPED, CHANGES, UNWIND, CRASH_KIND, CRASH_ADDRESS, CRASH_WHERE, BUDGET, PARTED = range(9)
+
+_NAME = struct.Struct("<4Q")
 
 _HINTS = iter(range(0x6000_0000_0000, 0x7000_0000_0000, 1 << 33))
 """Where images reserve memory: the same places in each process, so that addresses repeat."""
@@ -73,26 +78,40 @@ class Image:
             raise NativeError(f"{build.source}: no memory for its image")
         builtin = self.library.hvm_builtin
         self.call: Callable[..., int] = builtin(0)
-        self.read: Callable[[int, int], int] = builtin(1)
-        self.search: Callable[..., tuple[int, ...]] = builtin(2)
-        self.domain: Callable[[int], tuple[int, ...]] = builtin(3)
+        self.search: Callable[..., tuple[int, ...]] = builtin(1)
+        self.domain: Callable[[int], tuple[int, ...]] = builtin(2)
+        self.save: Callable[[], bytes] = builtin(3)
+        """The state below the driver, as bytes: equal states are equal bytes."""
         self.shared = memoryview((ctypes.c_char * (8 * 9)).from_address(self.library.hvm_shared())).cast("B").cast("Q")
+        self.read: Callable[[int, int], int] = self._plain("hvm_read")
+        self.write: Callable[[int, int, int], int] = self._plain("hvm_write")
+        self.lead: Callable[[int, int, int], int] = self._plain("hvm_lead")
+        self.leads = self.address("hvm_call"), int(self.library.hvm_shared()), self.address("hvm_left")
+        """What another image has to know of this one so that it follows."""
+        self._reset = self._plain("hvm_reset")
+        self._add_device = self._plain("hvm_add_device")
         self.log_address = self.place(3)
         self._places: dict[int, str] = {}
         self._geometries: dict[tuple[int, ...], Geometry] = {}
+
+    def address(self, function: str) -> int:
+        """Where a function of the runtime is."""
+        return ctypes.cast(getattr(self.library, function), ctypes.c_void_p).value or 0
+
+    def _plain(self, function: str) -> Callable[..., int]:
+        """A function of the runtime that takes and returns numbers, as a built-in one: a call of it costs a fifth of ctypes'."""
+        made: Callable[..., int] = self.library.hvm_plain(self.address(function))
+        return made
 
     def _prototypes(self) -> None:
         library, u64 = self.library, _U64
         for name, result, arguments in (
             ("hvm_load", u64, [u64, u64, u64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]),
             ("hvm_builtin", ctypes.py_object, [u64]),
+            ("hvm_plain", ctypes.py_object, [ctypes.py_object]),
             ("hvm_shared", u64, []),
             ("hvm_place", u64, [u64]),
-            ("hvm_reset", None, [u64] * 5),
-            ("hvm_state_size", u64, []),
-            ("hvm_save", None, [ctypes.c_void_p]),
             ("hvm_restore", None, [ctypes.c_char_p]),
-            ("hvm_add_device", u64, [u64] * 6 + [ctypes.c_char_p]),
             ("hvm_call", u64, [u64] * 8),
             ("hvm_balance", None, []),
             ("hvm_read", u64, [u64, u64]),
@@ -105,7 +124,6 @@ class Image:
             ("hvm_there", u64, [u64]),
             ("hvm_left", u64, [u64]),
             ("hvm_follow", u64, [ctypes.c_void_p]),
-            ("hvm_lead", None, [u64, u64, u64]),
             ("hvm_lies", None, [u64, u64, u64]),
             ("hvm_record_of", ctypes.c_void_p, []),
             ("hvm_tree_all", u64, [u64, u64, ctypes.c_void_p]),
@@ -136,7 +154,7 @@ class Image:
         self.owner_ref = driver.ref
         driver.saved = None
         kernel = driver.kernel
-        self.library.hvm_reset(kernel.l1vh, kernel.hyperv, kernel.device_domains, kernel.mshv, kernel.hv_current_partition_id)
+        self._reset(kernel.l1vh, kernel.hyperv, kernel.device_domains, kernel.mshv, kernel.hv_current_partition_id)
 
     def enter(self, driver: NativeDriver) -> None:
         """Put a driver's world back into the image."""
@@ -158,22 +176,15 @@ class Image:
         self.owner_ref = None
         ctypes.memset(self.place(4), 0, self.place(5))
 
-    def save(self) -> bytes:
-        """The state below the driver, as bytes: equal states are equal bytes."""
-        buffer = ctypes.create_string_buffer(self.library.hvm_state_size())
-        self.library.hvm_save(buffer)
-        return buffer.raw
-
     def restore(self, state: bytes) -> None:
         """What :meth:`save` gave is the state again."""
         self.library.hvm_restore(state)
 
     def add_device(self, device: Device) -> int:
         """C's address for a device (``struct device``)."""
-        name = device.name.encode()[:31]
-        numbers = (device.segment, device.bus, device.slot << 3 | device.function, device.requester, device.requester_own)
-        address: int = self.library.hvm_add_device(*(number & 0xFFFFFFFF for number in numbers), device.is_pci, name)
-        return address
+        place = device.segment << 32 | (device.bus & 0xFFFF) << 16 | ((device.slot << 3 | device.function) & 0xFFFF)
+        ids = device.requester << 32 | device.requester_own & 0xFFFFFFFF
+        return self._add_device(place, ids, device.is_pci, *_NAME.unpack(device.name.encode()[:31].ljust(32, b"\0")))
 
     def reset_time(self) -> float:
         """Seconds that a fresh image takes, the best of some hundred; nobody's world is in it afterwards."""
@@ -181,7 +192,7 @@ class Image:
         best = 1.0
         for _ in range(300):
             started = time.perf_counter()
-            self.library.hvm_reset(0, 1, 1, 0, 1)
+            self._reset(0, 1, 1, 0, 1)
             best = min(best, time.perf_counter() - started)
         self.owner_ref = None
         return best

@@ -7,7 +7,6 @@ every other finding. The calls are made from C; here is what both images of a wo
 
 from __future__ import annotations
 
-import ctypes
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -51,9 +50,8 @@ class Shadow:
 
     def lead(self, first: Image, on: bool) -> None:
         """Whether the first image has this one follow it from now on."""
-        library = self.image.library
-        call, left = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (library.hvm_call, library.hvm_left))
-        first.library.hvm_lead(call if on else 0, library.hvm_shared(), left)
+        call, shared, left = self.image.leads
+        first.lead(call if on else 0, shared, left)
 
     def take_changes(self) -> None:
         """Nobody looks at its trees."""

@@ -17,6 +17,7 @@ from hvmodel.drivers.native.dwarf import Member, Variable
 from hvmodel.drivers.native.errors import NativeError
 from hvmodel.drivers.native.image import Image
 from hvmodel.hypervisor import abi
+from hvmodel.kernel.iommu import Device
 
 DETECT, INIT, OPTION, PROBE, FINALIZE, RELEASE, ALLOC, IDENTITY = range(8)
 FREE, ATTACH, MAP, UNMAP, LOOKUP, TYPE, CAPABLE, RESERVED = range(8, 16)
@@ -141,7 +142,7 @@ class _Trial:
         image, source = self.image, self.image.build.source
         owner: Any = self
         image.begin(owner)
-        devices = [image.library.hvm_add_device(0, number, 0, number << 8, number << 8, 1, b"trial") for number in (1, 2)]
+        devices = [image.add_device(Device(number - 1, "trial", 0, number, 0, 0, number << 8)) for number in (1, 2)]
         try:
             if not self._call(DETECT):
                 why = "hv_iommu_detect() sets no iommu_init on a root with device domains"

@@ -149,6 +149,7 @@ u64 hvm_load(u64 hint, u64 offset, u64 size, const struct hvm_python *python, vo
 	image->input = page;
 	mprotect(page + PAGE_SIZE + HVM_GUARD, PAGE_SIZE, PROT_NONE);
 	image->python = *python;
+	image->door = hvm_python_door;
 	image->python_input = input;
 	image->python_output = output;
 	image->data = image->low + offset;
@@ -185,7 +186,7 @@ static void hvm_clear_arena(u64 from)
 }
 
 /* A fresh image in a fresh world: after this nothing remembers the last one. Takes microseconds. */
-void hvm_reset(u64 l1vh, u64 hyperv, u64 device_domains, u64 mshv, u64 partition)
+u64 hvm_reset(u64 l1vh, u64 hyperv, u64 device_domains, u64 mshv, u64 partition)
 {
 	hvm_clear_arena(0);
 	memset(hvm, 0, sizeof(*hvm));
@@ -203,6 +204,7 @@ void hvm_reset(u64 l1vh, u64 hyperv, u64 device_domains, u64 mshv, u64 partition
 	ms_hyperv.misc_features = device_domains ? HV_DEVICE_DOMAIN_AVAILABLE : 0;
 	hvm_image->shared.changes = 0;
 	hvm_take_signals();
+	return 0;
 }
 
 u64 hvm_state_size(void)
@@ -246,19 +248,21 @@ void hvm_restore(const char *from)
 	hvm_take_signals();
 }
 
-u64 hvm_add_device(u64 segment, u64 bus, u64 devfn, u64 requester, u64 requester_own, u64 is_pci, const char *name)
+/* `place` is segment << 32 | bus << 16 | devfn, `ids` is the two requester ids, the first one above; the name comes as four words. */
+u64 hvm_add_device(u64 place, u64 ids, u64 is_pci, u64 name0, u64 name1, u64 name2, u64 name3)
 {
+	const u64 name[] = { name0, name1, name2, name3 };
 	struct pci_dev *pdev;
 
 	if (hvm->ndevices == HVM_DEVICES)
 		return 0;
 	pdev = &hvm->devices[hvm->ndevices];
-	pdev->own_bus = (struct pci_bus){ (int)segment, (unsigned char)bus };
+	pdev->own_bus = (struct pci_bus){ (int)(place >> 32), (unsigned char)(place >> 16) };
 	pdev->bus = &pdev->own_bus;
-	pdev->devfn = devfn;
-	pdev->requester = requester;
-	pdev->requester_own = requester_own;
-	strncpy(pdev->name, name, sizeof(pdev->name) - 1);
+	pdev->devfn = place & 0xffff;
+	pdev->requester = ids >> 32;
+	pdev->requester_own = (u32)ids;
+	memcpy(pdev->name, name, sizeof(name) - 1);
 	pdev->dev.init_name = pdev->name;
 	pdev->dev.is_pci = is_pci;
 	pdev->dev.number = hvm->ndevices++;
@@ -522,9 +526,10 @@ u64 hvm_read(u64 address, u64 size)
 	return value;
 }
 
-void hvm_write(u64 address, u64 size, u64 value)
+u64 hvm_write(u64 address, u64 size, u64 value)
 {
 	memcpy((void *)address, &value, size);
+	return 0;
 }
 
 /* The object that holds an address: its start, or 0; `state` says 1 alive, 2 freed. */

@@ -46,6 +46,8 @@ struct hvm_python { /* functions of the interpreter, and the two of ours that it
 	struct hvm_py *(*builtin)(const void *method, struct hvm_py *self, struct hvm_py *module);
 	struct hvm_py *(*occurred)(void);
 	void (*decref)(struct hvm_py *object);
+	struct hvm_py *(*bytes)(const char *from, long size);
+	char *(*inside)(struct hvm_py *bytes);
 	struct hvm_py *door, *service;
 };
 
@@ -111,6 +113,7 @@ struct hvm_image { /* what does not change with the world */
 	u8 *coverage;
 	char *data, *data_end, *pristine;
 	struct hvm_python python;
+	u64 (*door)(u64 control, u64 round, u64 where);
 	struct hvm_shared shared;
 	sigjmp_buf *entry; /* of the innermost running call, NULL outside of the driver */
 	sigjmp_buf entries[HVM_DEPTH]; /* not on the stack, which is the driver's to break */
@@ -159,7 +162,8 @@ u64 hvm_hash_text(const char *text);
 void hvm_note(u64 kind, u64 a, u64 hash, u64 answer, const void *page, u64 where);
 u64 hvm_replay(u64 kind, u64 a, u64 hash, void *page, u64 where);
 u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
-u64 hvm_read(u64 address, u64 size);
+u64 hvm_state_size(void);
+void hvm_save(char *to);
 void hvm_domain(u64 address, u64 *out);
 u64 hvm_tree_list(struct rb_root_cached *root, u64 start, u64 last, struct interval_tree_node *after, u64 more, u64 room, u64 (*out)[4]);
 u64 hvm_python_door(u64 control, u64 round, u64 where);

@@ -75,11 +75,24 @@ static PyObject *hvm_py_call(PyObject *self, PyObject *const *args, long n)
 	return python()->number(value);
 }
 
-/* read(address, size) */
-static PyObject *hvm_py_read(PyObject *self, PyObject *const *args, long n)
+/* The function of the runtime whose address `self` is; numbers in, a number out. */
+static PyObject *hvm_py_plain(PyObject *self, PyObject *const *args, long n)
 {
-	(void)self, (void)n;
-	return python()->number(hvm_read(hvm_number(args[0]), hvm_number(args[1])));
+	u64 a[8] = { 0 };
+	long i;
+
+	for (i = 0; i < n && i < 8; i++)
+		a[i] = hvm_number(args[i]);
+	return python()->number(
+		((u64 (*)(u64, u64, u64, u64, u64, u64, u64, u64))hvm_number(self))(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]));
+}
+
+/* A function of the runtime as a built-in one. */
+PyObject *hvm_plain(PyObject *address)
+{
+	static struct hvm_method method = { "plain", hvm_py_plain, METH_FASTCALL, NULL };
+
+	return python()->builtin(&method, address, NULL);
 }
 
 static PyObject *hvm_py_numbers(const u64 *numbers, u64 n)
@@ -114,14 +127,25 @@ static PyObject *hvm_py_domain(PyObject *self, PyObject *const *args, long n)
 	return hvm_py_numbers(row, 4);
 }
 
+/* save(): the state below the driver */
+static PyObject *hvm_py_save(PyObject *self, PyObject *const *args, long n)
+{
+	PyObject *bytes = python()->bytes(NULL, (long)hvm_state_size());
+
+	(void)self, (void)args, (void)n;
+	if (bytes)
+		hvm_save(python()->inside(bytes));
+	return bytes;
+}
+
 /* Built-in function `which`, a new reference. */
 PyObject *hvm_builtin(u64 which)
 {
 	static struct hvm_method methods[] = {
 		{ "call", hvm_py_call, METH_FASTCALL, NULL },
-		{ "read", hvm_py_read, METH_FASTCALL, NULL },
 		{ "search", hvm_py_search, METH_FASTCALL, NULL },
 		{ "domain", hvm_py_domain, METH_FASTCALL, NULL },
+		{ "save", hvm_py_save, METH_FASTCALL, NULL },
 	};
 
 	return python()->builtin(&methods[which], NULL, NULL);

@@ -259,7 +259,7 @@ static u64 hvm_door(u64 control, void *input, void *output, u64 round, u64 where
 	if (output)
 		memcpy(image->python_output, output, PAGE_SIZE);
 	image->entry = NULL; /* what faults in Python is not the driver's */
-	status = hvm_python_door(control, round, where);
+	status = image->door(control, round, where);
 	image->entry = entry;
 	if (image->shared.unwind)
 		siglongjmp(*entry, HVM_UNWOUND);

@@ -119,12 +119,13 @@ u64 hvm_follow(struct hvm_record *record)
 }
 
 /* This image is a first one in this world (or none: `second` is 0). */
-void hvm_lead(u64 second, struct hvm_shared *shared, u64 left)
+u64 hvm_lead(u64 second, struct hvm_shared *shared, u64 left)
 {
 	hvm_image->second = (u64 (*)(u64, u64, u64, u64, u64, u64, u64, u64))second;
 	hvm_image->second_shared = shared;
 	hvm_image->second_left = (u64 (*)(u64))left;
 	hvm_image->recording = second != 0;
+	return 0;
 }
 
 void hvm_lies(u64 from, u64 size, u64 to)
