@@ -139,8 +139,7 @@ static void hvm_end(struct kunit *test)
 		return;
 	if (hvm.lost)
 		hvm_skip("out of memory in the test's own books");
-	if (hvm.fail_nth)
-		hvm_skip("a kzalloc() was to fail and did not (CONFIG_FAILSLAB)");
+	hvm_check_kzalloc();
 	if (!hvm.reached)
 		hvm_skip("%s was not put to the test", hvm.trace->property->name);
 	if (hvm.off_record)

@@ -49,11 +49,20 @@ static void hvm_leave(long ret)
 	hvm_report();
 }
 
+static void hvm_check_kzalloc(void)
+{
+	if (hvm.fail_nth)
+		hvm_skip("step %u: a kzalloc() was to fail and did not (CONFIG_FAILSLAB)",
+			 hvm.step);
+}
+
 static void hvm_answered(enum hvm_recorded recorded, bool ok)
 {
-	if (recorded == (ok ? HVM_FAILED : HVM_OK))
-		hvm_skip("step %u: a call %s, unlike in the record: what its callers do is unknown",
-			 hvm.step, ok ? "succeeds" : "fails");
+	if (recorded != (ok ? HVM_FAILED : HVM_OK))
+		return;
+	hvm_check_kzalloc();
+	hvm_skip("step %u: a call %s, unlike in the record: what its callers do is unknown",
+		 hvm.step, ok ? "succeeds" : "fails");
 }
 
 /* The next calls are the one in which the property failed when the trace was recorded. */
@@ -66,9 +75,7 @@ static void hvm_step(u16 step)
 {
 	unsigned int i;
 
-	if (hvm.fail_nth)
-		hvm_skip("step %u: a kzalloc() was to fail and did not (CONFIG_FAILSLAB)",
-			 hvm.step);
+	hvm_check_kzalloc();
 	if (hvm.next < hvm.trace->num_answers && hvm.trace->answers[hvm.next].step < step)
 		hvm.off_record = true;
 	hvm.step = step;
