@@ -17,7 +17,7 @@ from hvmodel.jobs.nightly import coverage_sample, species, steps
 from hvmodel.jobs.nightly.coverage_sample import driver_files, measure
 from hvmodel.jobs.nightly.ledger import Entry
 from hvmodel.jobs.nightly.ledger_file import FINDING, entry_of
-from hvmodel.jobs.nightly.plan import WHOLE, make_plan
+from hvmodel.jobs.nightly.plan import ALONE, make_plan
 from hvmodel.jobs.nightly.portions import Portion
 from hvmodel.jobs.nightly.steps import Setup
 from hvmodel.jobs.nightly.worker import finding_record
@@ -29,7 +29,7 @@ POSTED = "posted-v0"
 
 def plan_for(driver: str) -> Any:
     """A night of a driver."""
-    return make_plan(driver, "2026-11-24", WHOLE, 0, 300)
+    return make_plan(driver, "2026-11-24", ALONE, 0, 300)
 
 
 def finding(key: str) -> Finding:

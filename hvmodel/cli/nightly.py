@@ -41,7 +41,7 @@ def add(verbs: Verbs) -> None:
     nightly.add_argument("--driver", default="posted-v0", help="which driver (default: posted-v0; see 'hvmodel drivers')")
     nightly.add_argument("--budget", type=_read(plans.budget), default=8 * 3600.0, help="300s, 5m, 8h (default: 8h)")
     nightly.add_argument("--state", type=Path, required=True, metavar="DIR", help="what is known from night to night")
-    nightly.add_argument("--shard", type=_read(plans.shard), default=plans.WHOLE, metavar="I/N", help="one of N jobs of this night")
+    nightly.add_argument("--shard", type=_read(plans.shard), default=plans.ALONE, metavar="I/N", help="one of N jobs of this night")
     nightly.add_argument("--jobs", type=number(1, 1024), default=0, help="processes (default: one per core)")
     nightly.add_argument("--date", type=_read(plans.day), metavar="YYYY-MM-DD", help="which night (default: today)")
     nightly.add_argument("--seed", type=number(0, 1 << 64), default=0, help="other seeds for the same date and shard (default: 0)")

@@ -18,8 +18,7 @@ from hvmodel.jobs.nightly.join import Books
 from hvmodel.jobs.nightly.journal import Journal, Record, records
 from hvmodel.jobs.nightly.ledger import CUT_SHORT, INTERRUPTED, VOID, WHOLE, NightRecord
 from hvmodel.jobs.nightly.notes import Notes
-from hvmodel.jobs.nightly.plan import WHOLE as ALONE
-from hvmodel.jobs.nightly.plan import Plan, Shard, make_plan
+from hvmodel.jobs.nightly.plan import ALONE, Plan, Shard, make_plan
 from hvmodel.jobs.nightly.portions import Portion
 from hvmodel.jobs.nightly.schedule import DEATHS, Schedule
 from hvmodel.jobs.nightly.state import BadState, forget, load, locked, plan_in, save, unfinished, work_directory

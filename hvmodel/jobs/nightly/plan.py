@@ -24,7 +24,7 @@ class Shard:
         return f"{self.index}/{self.of}"
 
 
-WHOLE = Shard()
+ALONE = Shard()
 """A night that one job does alone."""
 
 
