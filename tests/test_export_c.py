@@ -12,6 +12,7 @@ from catalogue import ENTRIES
 from export_cases import CUT, STALE
 from native_subject import needs_compiler
 
+from hvmodel import operations as ops
 from hvmodel.drivers.native.own import SOURCE
 from hvmodel.drivers.native.own_driver import changed_path
 from hvmodel.drivers.native.toolchain import find_compiler
@@ -89,6 +90,33 @@ def test_it_holds_where_the_trace_holds(runtime: Path, tmp_path: Path) -> None:
     case = recorded("D20", "repaired-c")
     assert built(case, SOURCE, runtime, tmp_path).status == HOLDS
     assert built(case, variant("D20"), runtime, tmp_path).status == FAILS
+
+
+@needs_compiler
+@pytest.mark.parametrize("key", ["D37"])
+def test_what_the_shim_sees_is_put_to_the_test(key: str, runtime: Path, tmp_path: Path) -> None:
+    """Gfp flags and locks, of which KUnit is not told: the shim's allocator and locks say it."""
+    case = recorded(key, f"repaired-c+{key}")
+    assert built(case, variant(key), runtime, tmp_path).status == FAILS
+    assert built(case, SOURCE, runtime, tmp_path).status in (HOLDS, NOT_TESTED)
+
+
+@needs_compiler
+def test_a_use_after_free_is_seen_where_memory_is_watched(tmp_path: Path) -> None:
+    """With the flags as they are printed the sanitizer's report is the failure."""
+    options = flags()
+    if not any("sanitize" in option for option in options):
+        pytest.skip("the compiler links no address sanitizer")
+    front, last, back = SOURCE.read_text(encoding="ascii").partition("\n\tkfree(hvdom);\n")
+    driver = tmp_path / "hyperv-iommu.c"
+    driver.write_text(f"{front}{last}\thvdom->num_attchd++;\n{back}", encoding="ascii")
+    operations = [ops.Boot(), ops.Alloc(1, 0), ops.Free(1)]
+    case = run_case(Trace(STALE.config, operations, f"native:{driver}", "no-use-after-free"), None, "planted")
+    (tmp_path / "t.c").write_text(render([case]), encoding="ascii")
+    done = find_compiler().run([*options, "-O0", '-DDRIVER="hyperv-iommu.c"', "t.c", "-o", "t"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    ran = subprocess.run([tmp_path / "t"], capture_output=True, text=True, timeout=30, check=False)
+    assert (ran.returncode, "step 3: heap-use-after-free" in ran.stdout) == (FAILS, True), ran.stdout
 
 
 @needs_compiler

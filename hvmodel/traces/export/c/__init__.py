@@ -7,6 +7,7 @@ that are C files (``hvmodel/drivers/native``) instead of on a kernel, so that a 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
@@ -18,10 +19,11 @@ from hvmodel.traces.export.case import Case
 from hvmodel.traces.export.kunit.body import Names, body
 from hvmodel.traces.export.kunit.c_text import comment, number, remark, string
 from hvmodel.traces.export.kunit.data import room, tables
-from hvmodel.traces.export.kunit.expressible import NEVER, why_not
+from hvmodel.traces.export.kunit.expressible import CHECKS, NEVER, why_not
 from hvmodel.traces.export.kunit.script import CannotPlay, Script, script
 from hvmodel.traces.export.kunit.sections import checks
 from hvmodel.traces.export.kunit.sections import text as shared
+from hvmodel.traces.verdict import FAILS
 
 COMMAND = """cc $(python -m hvmodel.traces.export.c) -DDRIVER='"drivers/iommu/hyperv-iommu.c"' THIS.c -o this && ./this"""
 
@@ -44,7 +46,6 @@ _SETUP = (
 
 _UNSEEN = {
     "device-names-are-unique": "the program's devices have the ids that the trace's have",
-    "gfp-is-used": "the program does not look at gfp flags",
     "no-uninitialised-read": "only two builds of the driver side by side show it",
     "ready-before-visible": "the program's IOMMU core probes nothing while the driver registers",
     "failure-is-visible": "the program does not judge the log",
@@ -69,9 +70,33 @@ def render(cases: list[Case]) -> str:
     return "\n\n".join([*head, *_program(case, found, known)]) + "\n"
 
 
+_RULES = ("context-is-balanced", "no-sleep-in-atomic", "gfp-is-used")
+"""Properties that the shim's locks and allocator judge, which no KUnit test sees whole."""
+
+_BY_RULE = """static const struct hvm_property hvm_by_rule = {{
+\t.name = "{name}",
+\t.after_call = hvm_count_calls,
+}};"""
+
+
+def _by_rule(case: Case) -> bool:
+    """Whether a case failed by a rule of the kernel that the shim judges and the KUnit checks do not."""
+    found = case.verdict
+    return found.state == FAILS and found.property in _RULES and bool(why_not(case)) and not why_not(_as_plain(case))
+
+
+def _as_plain(case: Case) -> Case:
+    """The case as if it had failed a property that can always be seen: what else is in the way of it?"""
+    return replace(case, verdict=replace(case.verdict, property=_PLAIN, violation=None))
+
+
+_PLAIN = "control-word-valid"
+
+
 def _made(case: Case, known: Internals) -> tuple[Script | None, str]:
     name = case.verdict.property or ""
     why = f"{name} cannot be seen here: {_UNSEEN[name]}" if name in NEVER and name in _UNSEEN else why_not(case)
+    why = "" if _by_rule(case) else why
     why = why or next((reason for other, reason in known.without if other in (name, "*")), "")
     if why:
         return None, why.replace("KUnit test", "program").replace("KUnit", "this program").replace("a test ", "the program ")
@@ -97,7 +122,8 @@ def _program(case: Case, found: Script, known: Internals) -> list[str]:
     names = Names()
     lines = body(case, found, names, "hvm_trace_1")
     name = case.verdict.property or ""
-    content, need = checks()[name]
+    by_rule = _by_rule(case)
+    content, need = (_BY_RULE.format(name=name), "") if by_rule else checks()[name]
     boots = next((step.number for step in case.steps if isinstance(step.operation, ops.Boot)), 0)
     parts = [_includes(case, found, known, boots), known.macros]
     parts.append("#if !HVM_ATTACH_OLD\n#define attach_dev(domain, dev, old) attach_dev(domain, dev)\n#endif")
@@ -105,13 +131,17 @@ def _program(case: Case, found: Script, known: Internals) -> list[str]:
     if names.known:
         enumerators = ",\n\t".join([f"{names.known[0]} = HVM_FIRST", *names.known[1:]])
         parts.append(f"enum {{\n\t{enumerators},\n}};")
-    parts += [shared("frame.c"), shared("pages.c"), shared("calls.c"), shared("requests.c")]
+    pages = _once(
+        shared("pages.c"), "\tret = dom->ops->map_pages(", "\talone_context(false, false, gfp);\n\tret = dom->ops->map_pages("
+    )
+    parts += [shared("frame.c"), text("reports.c"), pages, shared("calls.c"), shared("requests.c")]
     parts += [checks()[need][0]] if need else []
     parts.append(remark(f"{name}: {PROPERTIES[name].claim}", 0))
     parts.append(_replaced(content, {"hvm_option": text("options.c")}) if "hvm_option(" in content else content)
     parts.append(text("frame.c"))
     parts.append(_replaced(shared("end.c"), {"hvm_check_stub": "", "hvm_activate_stubs": "", "hvm_add_device": ""}))
-    parts.append("\n".join(tables(case, found, "1", 2 + len(names.known), room(found))).rstrip("\n"))
+    table = "\n".join(tables(_as_plain(case) if by_rule else case, found, "1", 2 + len(names.known), room(found))).rstrip("\n")
+    parts.append(_once(table, f"&{CHECKS[_PLAIN]}", "&hvm_by_rule") if by_rule else table)
     told = [f"\t{string(step.headline)}," for step in case.steps]
     parts.append("\n".join(["static const char *const hvm_headlines[] = {", *told, "};"]))
     parts += [text("end.c"), "\n".join(["static void hvm_play(struct kunit *test)", "{", *lines, "}"]), text("main.c")]
@@ -147,6 +177,13 @@ def _includes(case: Case, found: Script, known: Internals, boots: int) -> str:
             f"static const char hvm_name[] = {string(f'{case.name}: {case.verdict.property}')};",
         ]
     )
+
+
+def _once(content: str, old: str, new: str) -> str:
+    """A text with another piece in the one place of ``old``; raises ValueError if there is not one."""
+    if content.count(old) != 1:
+        raise ValueError(f"stands {content.count(old)} times, not once: {old!r}")
+    return content.replace(old, new)
 
 
 def _replaced(content: str, instead: dict[str, str]) -> str:

@@ -60,10 +60,15 @@ void *hvm_allocate(size_t size, u32 owner, u64 where)
 /* kzalloc(), which fault injection makes fail as fault-injection.rst has it for fail-nth. */
 void *hvm_kmalloc(size_t size, gfp_t gfp, bool zeroed)
 {
+	bool sleeps = gfpflags_allow_blocking(gfp);
+	u32 allowed = hvm->context & (HVM_C_GFP_KERNEL | HVM_C_GFP_ATOMIC);
 	char *at;
 
-	if (gfpflags_allow_blocking(gfp))
+	if (sleeps)
 		hvm_might_sleep("kzalloc(GFP_KERNEL)");
+	if (allowed && sleeps != (allowed == HVM_C_GFP_KERNEL))
+		hvm_report(HVM_HERE, "gfp", "kzalloc with %s inside a map whose caller passed %s", sleeps ? "GFP_KERNEL" : "GFP_ATOMIC",
+			   sleeps ? "GFP_ATOMIC" : "GFP_KERNEL");
 	if (alone_task.fail_nth && !--alone_task.fail_nth)
 		return NULL;
 	at = hvm_allocate(size, 0, 0);
@@ -157,12 +162,16 @@ u64 hvm_python_door(u64 control, u64 round, u64 where)
 
 u64 hvm_ask(enum hvm_service service, u64 a, u64 b, u64 where, const char *text)
 {
+	char rule[32];
 	int ret;
 
 	(void)where;
 	switch (service) {
 	case HVM_S_REPORT:
-		printf("# the kernel would say: %s\n", text);
+		snprintf(rule, sizeof(rule), "%.*s", (int)strcspn(text, "|"), text);
+		text += strcspn(text, "|");
+		printf("# the kernel would say: %s%s\n", rule, text);
+		alone.hears(rule, text + (*text == '|'));
 		break;
 	case HVM_S_LOG:
 		printf("# log: %s%s", text, strchr(text, '\n') ? "" : "\n");
@@ -171,6 +180,7 @@ u64 hvm_ask(enum hvm_service service, u64 a, u64 b, u64 where, const char *text)
 		printf("# log: status %#llx in %s%s", b, text, strchr(text, '\n') ? "" : "\n");
 		break;
 	case HVM_S_DEPOSIT: /* the helper's own call uses the same page */
+		hvm_might_sleep("hv_call_deposit_pages");
 		ret = alone.deposit(NUMA_NO_NODE, a, (u32)b);
 		memset(input_copy, 0, sizeof(input_copy));
 		memcpy(input_copy, &a, sizeof(a));
@@ -231,10 +241,19 @@ const struct iommu_ops *alone_ops(void)
 	return hvm->ops;
 }
 
+/* Of the call that comes: the probe lock is held, the caller may not sleep, the gfp flags that it passes or 0. */
+void alone_context(bool probe, bool atomic, gfp_t gfp)
+{
+	bool sleeps = gfpflags_allow_blocking(gfp);
+
+	hvm->context = (probe ? HVM_C_PROBE : 0) | (atomic || (gfp && !sleeps) ? HVM_C_ATOMIC : 0) |
+		       (!gfp ? 0 : sleeps ? HVM_C_GFP_KERNEL : HVM_C_GFP_ATOMIC);
+	image.nsaid = hvm->ntold = hvm->nlocks = 0;
+}
+
 void alone_forget_thread(void)
 {
 	image.partition_known = false;
-	image.nsaid = hvm->ntold = 0;
 }
 
 static void on_signal(int number, siginfo_t *said, void *context)
@@ -264,11 +283,12 @@ const char *__asan_default_options(void)
 	return "exitcode=2:detect_leaks=0:handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_abort=0:handle_sigill=0";
 }
 
+const char *__asan_get_report_description(void);
 void __sanitizer_set_death_callback(void (*callback)(void));
 
 static void on_report(void)
 {
-	alone.died("AddressSanitizer", true);
+	alone.died(__asan_get_report_description(), true);
 }
 #endif
 

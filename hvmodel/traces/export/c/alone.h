@@ -27,6 +27,7 @@ struct alone { /* what the shim asks the program */
 	int (*deposit)(int node, u64 partition_id, u32 num_pages);
 	u64 (*partition)(void);
 	struct iommu_domain *(*domain_of)(u32 device);
+	void (*hears)(const char *rule, const char *detail);
 	void (*died)(const char *how, bool memory); /* may return */
 };
 extern struct alone alone;
@@ -39,6 +40,7 @@ int alone_option(const char *name, const char *value);
 size_t alone_size(const void *object);
 void **alone_page(void);
 const struct iommu_ops *alone_ops(void);
+void alone_context(bool probe, bool atomic, gfp_t gfp);
 void alone_forget_thread(void);
 
 #ifndef ALONE_RUNTIME

@@ -1,12 +1,5 @@
 /* --- the driver's own kernel is started, and the program hears of everything below it --------- */
 
-static struct iommu_domain *hvm_now[64]; /* of each device, as the core has it */
-
-static struct iommu_domain *hvm_domain_now(u32 dev)
-{
-	return dev < ARRAY_SIZE(hvm_now) ? hvm_now[dev] : NULL;
-}
-
 static __maybe_unused void hvm_attach_known(unsigned int dev, unsigned int new, unsigned int old,
 					    unsigned int flags, enum hvm_recorded recorded)
 {
@@ -52,7 +45,10 @@ static void hvm_died(const char *how, bool memory)
 {
 	const char *name = hvm.trace->property->name;
 	bool null = !strncmp(how, "follows", 7);
-	bool wanted = memory && !strcmp(name, null ? "no-null-dereference" : "no-use-after-free");
+	bool freed = strstr(how, "free"); /* heap-use-after-free, double-free */
+	bool wanted = memory && !strcmp(name, null  ? "no-null-dereference" :
+					      freed ? "no-use-after-free" :
+						      "no-out-of-bounds");
 	char why[256];
 
 	if (hvm.reported) {
@@ -69,7 +65,7 @@ static void hvm_boot(void)
 {
 	int ret = -ENODEV;
 
-	alone = (struct alone){ hvm_answer_call, hvm_deposit, hvm_partid, hvm_domain_now, hvm_died };
+	alone = (struct alone){ hvm_answer_call, hvm_deposit, hvm_partid, hvm_domain_now, hvm_hears, hvm_died };
 	alone_begin(hvm.trace->l1vh, HVM_MSHV);
 	hv_current_partition_id = 1;
 	hvm.partition = HV_PARTITION_ID_INVALID;
