@@ -386,7 +386,7 @@ def test_a_portion_repeats_in_another_interpreter(monkeypatch: pytest.MonkeyPatc
     register(Honest)
     plan = make_plan(NAME, "2026-11-20", Shard(), 0, 600, 2)
     (wanted, _catch), (other, _) = (gears.timed(gears.GEARS[0], plan, number, NAME, True) for number in (0, 1))
-    start = Start(Setup(plan), tmp_path, 1, os.getpid())
+    start = Start(Setup(plan), tmp_path, 1)
     workers = crew.Crew(start, 1, crew.LIFE)
     checker = workers.hire(checker=True)
     assert type(checker.process).__name__ == "SpawnProcess"

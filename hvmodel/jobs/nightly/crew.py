@@ -115,7 +115,8 @@ class Crew:
         context: Any = multiprocessing.get_context(method)
         ours, theirs = context.Pipe()
         try:
-            process = context.Process(target=work, args=(start, theirs), daemon=True)
+            inherited = [ours, *(hand.channel for hand in self.hands)] if method == "fork" else []
+            process = context.Process(target=work, args=(start, theirs, inherited), daemon=True)
             process.start()
         except BaseException:
             ours.close()

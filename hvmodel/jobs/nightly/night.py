@@ -140,7 +140,7 @@ class _Job:
             self.notes.trouble(f"cannot read {trouble.filename or self.directory}: {trouble.strerror}")
         jobs = options.jobs or os.cpu_count() or 1
         setup = Setup(self.plan, dict(books.ledger.entries), options.corpus)
-        start = Start(setup, self.directory, self.session, os.getpid(), dict(self.takings.found), frozenset(books.ledger.kinds))
+        start = Start(setup, self.directory, self.session, dict(self.takings.found), frozenset(books.ledger.kinds))
         self.crew = Crew(start, jobs, LIFE)
         self.schedule = Schedule(self.plan, self.takings, options.budget, jobs)
 

@@ -13,6 +13,7 @@ import resource
 import signal
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -42,14 +43,13 @@ OLD_SHARE = 0.5
 
 @dataclass(slots=True)
 class Start:
-    """What a worker knows from its start: what its steps need, the directory for its journal, the number of the night's session
-    and the process id of its ``job``, how often hits of a kind have been minimised this night (``found``), which kinds earlier
-    nights minimised (``old``), and the class of the driver, for a process that was not forked and may have to register it."""
+    """What a worker knows from its start: what its steps need, the directory for its journal, the number of the night's session,
+    how often hits of a kind have been minimised this night (``found``), which kinds earlier nights minimised (``old``), and the
+    class of the driver, for a process that was not forked and may have to register it."""
 
     setup: Setup
     directory: Path
     session: int
-    job: int
     found: dict[str, int] = field(default_factory=dict)
     old: frozenset[str] = frozenset()
     driver_class: type[Driver] | None = None
@@ -69,8 +69,14 @@ def rss_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def work(start: Start, channel: Connection) -> None:
-    """The life of a worker: portions come in through the channel, records go out. Ends on None, or when the job is gone."""
+def work(start: Start, channel: Connection, inherited: Sequence[Connection] = ()) -> None:
+    """The life of a worker: portions come in through the channel, records go out. Ends on None, or when the job is gone.
+
+    ``inherited`` are the job's ends of all channels, which a forked process has as well: were they open here, no channel would
+    break when the job dies.
+    """
+    for other in inherited:
+        other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     settle()
@@ -79,10 +85,6 @@ def work(start: Start, channel: Connection) -> None:
     worker = Worker(start, channel)
     try:
         while True:
-            # A worker that was forked later holds this channel, too, so that its end alone does not tell.
-            while not channel.poll(2.0):
-                if os.getppid() != start.job:
-                    return
             message = channel.recv()
             if message is None:
                 worker.tell({"r": "life", "rss": rss_peak()})
