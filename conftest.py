@@ -26,7 +26,7 @@ _ALL = list(HealthCheck)
 
 def _with_ci(local: ExampleDatabase, shared: str | None) -> ExampleDatabase:
     """The local examples and, where ``HVMODEL_EXAMPLES=OWNER/REPOSITORY`` names a GitHub project, those that its nightly job
-    uploaded (artefact ``hypothesis-example-db``; needs ``GITHUB_TOKEN``), as the documentation of ``GitHubArtifactDatabase`` advises."""
+    uploaded (artefact ``hypothesis-example-db``; needs ``GITHUB_TOKEN``), as ``GitHubArtifactDatabase`` advises."""
     if not shared:
         return local
     owner, slash, repository = shared.partition("/")
