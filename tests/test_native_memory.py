@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from native_subject import MAP_4, SMALL_NAME, failed, line_of, needs_compiler, p
 from hvmodel import operations as ops
 from hvmodel.callers.levels import LEVELS
 from hvmodel.cli import main
+from hvmodel.drivers import REGISTRY
+from hvmodel.drivers.native.driver import NativeLoader
 from hvmodel.faults import Fault
 from hvmodel.gears.walk import Run, runs, walk
 from hvmodel.jobs import hunt as hunt_module
@@ -175,3 +178,20 @@ def test_faults_reach_the_allocator() -> None:
     assert [fault.site for fault in outcomes[1].fired] == ["kzalloc"]
     devices = len(world.config.devices)
     assert world.faults.reached["kzalloc"] == devices + 2
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the loop is written in its assembler")
+def test_a_loop_that_counts_no_blocks(tmp_path: Path) -> None:
+    """Protects workers from code that is not instrumented, such as a kernel tree's own rbtree.c: a timer ends what the budget of
+    blocks does not see."""
+    name = planted(tmp_path, "map", 'asm volatile("1: jmp 1b" ::: "memory");')
+    load = REGISTRY[name].load
+    assert isinstance(load, NativeLoader)
+    world, _ = play(name, ops.Alloc(1, 0))
+    assert load.image.library.hvm_tick_every(20)
+    try:
+        outcomes = [world.apply(ops.Map(1, 0, 0x200000, 4))]
+    finally:
+        load.image.library.hvm_tick_every(1000)
+    assert "round and round" in failed(outcomes[-1])["every-call-ends"], outcomes
+    assert world.over

@@ -247,7 +247,7 @@ class _Maker:
             raise NativeError(f"{self.compiler.command[0]} does not compile the runtime: {first}")
 
     def _link(self, driver: str, target: str) -> None:
-        arguments = ["-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", driver, *self.objects, "-o", target, "-ldl"]
+        arguments = ["-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", driver, *self.objects, "-o", target, "-ldl", "-lrt"]
         done = self.compiler.run(arguments, self.work)
         if done.returncode:
             raise NativeError(_explain(done.stderr, self.path))

@@ -234,7 +234,8 @@ class NativeDriver(Driver):
         cpu = kernel.cpu
         kernel.where = self.image.where(where)
         cpu.irqs_off = bool(ended >> 8 & 1)
-        cpu.locks = [SpinLock("a lock") for _ in range(ended >> 16 & 0xFFFF)]
+        if ended >> 16 & 0xFFFF:
+            cpu.locks = [SpinLock("a lock") for _ in range(ended >> 16 & 0xFFFF)]
         ret = kernel.hv_call_deposit_pages(partition, pages)
         cpu.irqs_off, cpu.locks = False, []
         return ret
@@ -471,6 +472,11 @@ class NativeDriver(Driver):
             if target:
                 return self._domains.get(target + more)
         return None
+
+    @property
+    def interrupts_on(self) -> int:
+        """How often interrupts went on again since the image was loaded."""
+        return self.image.shared[at.OPENED]
 
     def static_state(self) -> tuple[object, ...]:
         """Id and geometry of each static domain."""

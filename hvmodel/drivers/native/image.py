@@ -43,7 +43,7 @@ _PYTHON = (
 """What the runtime needs of the interpreter: ``struct hvm_python``."""
 
 # places of struct hvm_shared
-ENDED, MAPPED, CHANGES, UNWIND, CRASH_KIND, CRASH_ADDRESS, CRASH_WHERE, BUDGET, PARTED = range(9)
+ENDED, MAPPED, CHANGES, UNWIND, CRASH_KIND, CRASH_ADDRESS, CRASH_WHERE, BUDGET, PARTED, OPENED = range(10)
 
 _NAME = struct.Struct("<4Q")
 
@@ -82,7 +82,9 @@ class Image:
         self.domain: Callable[[int], tuple[int, ...]] = builtin(2)
         self.save: Callable[[], bytes] = builtin(3)
         """The state below the driver, as bytes: equal states are equal bytes."""
-        self.shared = memoryview((ctypes.c_char * (8 * 9)).from_address(self.library.hvm_shared())).cast("B").cast("Q")
+        self.shared = memoryview((ctypes.c_char * (8 * 10)).from_address(self.library.hvm_shared())).cast("B").cast("Q")
+        self.holds: Callable[[int], tuple[int, ...]] = builtin(4)
+        """Start, size in bytes, and state (0 nothing, 1 alive, 2 freed) of the object that holds an address."""
         self.read: Callable[[int, int], int] = self._plain("hvm_read")
         self.write: Callable[[int, int, int], int] = self._plain("hvm_write")
         self.lead: Callable[[int, int, int], int] = self._plain("hvm_lead")
@@ -116,7 +118,6 @@ class Image:
             ("hvm_balance", None, []),
             ("hvm_read", u64, [u64, u64]),
             ("hvm_write", None, [u64, u64, u64]),
-            ("hvm_holds", u64, [u64, ctypes.c_void_p, ctypes.c_void_p]),
             ("hvm_objects", u64, [u64, u64, ctypes.c_void_p]),
             ("hvm_offers", u64, [ctypes.c_void_p]),
             ("hvm_domain", None, [u64, ctypes.c_void_p]),

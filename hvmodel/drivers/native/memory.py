@@ -59,20 +59,14 @@ class NativeSlab(Slab):
             self._owners.append(owner)
         return number
 
-    def _state(self, address: int) -> tuple[int, int, int]:
-        """Start, size in bytes, and state (0 nothing, 1 alive, 2 freed) of the object that holds an address."""
-        size, state = ctypes.c_uint64(), ctypes.c_uint64()
-        start: int = self._driver.here().library.hvm_holds(address, ctypes.byref(size), ctypes.byref(state))
-        return start, size.value, state.value
-
     def size_of(self, address: int) -> int:
         """Size in bytes of the live object that begins at an address, or 0."""
-        start, size, state = self._state(address)
+        start, size, state = self._driver.here().holds(address)
         return size if start == address and state == 1 else 0
 
     def is_live(self, obj: object) -> bool:
         """Whether this object is allocated and not freed."""
-        return isinstance(obj, NativeObject) and self._state(obj.address)[2] == 1
+        return isinstance(obj, NativeObject) and self._driver.here().holds(obj.address)[2] == 1
 
     def owned_by(self, owner: object) -> int:
         """How many live objects belong to this owner."""

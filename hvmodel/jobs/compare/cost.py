@@ -26,8 +26,7 @@ without interrupts going on; deposits; pages deposited; slab allocations."""
 class Cost:
     """What one part of a life cost. ``failed`` is the first answer that was not what was wished for, or the property that a map or
     unmap failed: the figures are of what was done up to there and compare with nothing. ``share`` is the part of 1 GiB that was
-    mapped (0: not measured by size). ``at_least`` says that ``longest`` may be more, as this driver does not tell when it lets
-    interrupts in."""
+    mapped (0: not measured by size)."""
 
     name: str
     share: float = 0.0
@@ -39,7 +38,6 @@ class Cost:
     allocations: int = 0
     by_name: Counter[str] = field(default_factory=Counter)
     failed: str = ""
-    at_least: bool = False
 
     def figure(self, name: str) -> int:
         """One figure of :data:`FIGURES`, per GiB where the part is measured by size; the longest stretch is what it is."""
@@ -82,7 +80,6 @@ class Meter:
         world.judge.story = self._hear
         self._cost = Cost("")
         self._stretch, self._opened, self._allocated = 0, 0, 0
-        self._counts = not hasattr(world.driver, "image")  # one in C turns interrupts off and on in its image
 
     def _hear(self, what: str, data: object) -> None:
         if what == "hypercall":
@@ -99,14 +96,14 @@ class Meter:
         if record.code == HVCALL_DEPOSIT_MEMORY:
             cost.deposits += 1
             cost.deposited += record.completed
-        goes_on = self._opened == self._cpu.opened if self._counts else self._world.kernel.rep_round > 0
-        self._stretch = record.completed + (self._stretch if goes_on else 0)
-        self._opened = self._cpu.opened
+        opened = self._cpu.opened + getattr(self._world.driver, "interrupts_on", 0)  # a driver in C does it in its image
+        self._stretch = record.completed + (self._stretch if self._opened == opened else 0)
+        self._opened = opened
         cost.longest = max(cost.longest, self._stretch)
 
     def part(self, name: str, operations: Iterable[ops.Operation], share: float = 0.0) -> Cost:
         """Apply operations and return what they cost; stops at the first that is not answered as wished."""
-        self._cost = cost = Cost(name, share, at_least=not self._counts)
+        self._cost = cost = Cost(name, share)
         before = self._world.faults.reached.get(KZALLOC, 0)
         for operation in operations:
             outcome = self._world.apply(operation)

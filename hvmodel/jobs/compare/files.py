@@ -96,7 +96,6 @@ def _cost(cost: Cost) -> dict[str, Any]:
     figures: dict[str, Any] = dict(zip(FIGURES, cost.figures, strict=True))
     return {
         **figures,
-        "longest_is_at_least": cost.at_least,
         "measured_gib": cost.share,
         "by_name": dict(sorted(cost.by_name.items())),
     }

@@ -91,8 +91,8 @@ def details(row: Row) -> Iterator[str]:
 COST_HEAD = ("", "", "hypercalls", "reps", "irqs off", "deposits", "pages", "slab")
 
 COST_MEANS = (
-    "Per GiB mapped, and per life. reps: list elements done; irqs off: the most of them without interrupts going on between "
-    "(>: at least); pages: deposited; slab: allocations. *: with memory to spare, as one of them fails where there is none."
+    "Per GiB mapped, and per life. reps: list elements done; irqs off: the most of them without interrupts going on between; "
+    "pages: deposited; slab: allocations. *: with memory to spare, as one of them fails where there is none."
 )
 
 
@@ -111,7 +111,7 @@ def _figures(cost: Cost) -> tuple[str, ...]:
     if cost.failed:
         return ("fails", "", "", "", "", "")
     hypercalls, reps, longest, *rest = (f"{figure:,}" for figure in cost.figures)
-    return (hypercalls, reps, f"{'>' if cost.at_least and cost.longest else ''}{longest}", *rest)
+    return (hypercalls, reps, longest, *rest)
 
 
 def cost_failures(pairs: Sequence[CostPair]) -> Iterator[str]:

@@ -14,6 +14,7 @@
 #undef abort
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 struct hvm *hvm;
 struct hvm_image *hvm_image;
@@ -69,6 +70,48 @@ void hvm_caught(int number, siginfo_t *info, void *context)
 	hvm_crash(address < PAGE_SIZE ? HVM_NULL : HVM_FAULT, address, where);
 }
 
+/* The second line behind the budget of blocks: code of ours and of a kernel tree counts no blocks. Three looks of the timer, which are
+ * seconds, at one call in which it has come to no other block: it goes round and round there. The timer says whose it is. */
+void hvm_ticked(int number, siginfo_t *info, void *context)
+{
+	struct hvm_image *image = info->si_value.sival_ptr;
+
+	(void)number, (void)context;
+	if (info->si_code != SI_TIMER || !pthread_equal(pthread_self(), image->thread))
+		return;
+	if (!image->entry || image->ticked_call != image->calls || image->ticked_edges != image->edges) {
+		image->ticks = 0;
+		image->ticked_call = image->calls;
+		image->ticked_edges = image->edges;
+		return;
+	}
+	if (++image->ticks < 3)
+		return;
+	image->ticks = 0;
+	image->shared.crash_kind = HVM_ENDLESS;
+	image->shared.crash_address = image->shared.crash_where = 0;
+	siglongjmp(*image->entry, HVM_CRASHED);
+}
+
+/* How often the timer looks, in milliseconds of processor time. */
+u64 hvm_tick_every(u64 milliseconds)
+{
+	struct timespec span = { (time_t)(milliseconds / 1000), (long)(milliseconds % 1000) * 1000000 };
+	struct itimerspec both = { span, span };
+
+	return timer_settime(hvm_image->timer, 0, &both, NULL) == 0;
+}
+
+static void hvm_take_time(void)
+{
+	struct sigaction action = { .sa_sigaction = hvm_ticked, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | SA_NODEFER };
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGVTALRM, .sigev_value.sival_ptr = hvm_image };
+
+	hvm_image->ticking = getpid();
+	if (sigaction(SIGVTALRM, &action, NULL) == 0 && timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &hvm_image->timer) == 0)
+		hvm_tick_every(1000);
+}
+
 /* Take the signals, on a stack of their own. Again before each world: others (faulthandler) like them, too. Another image's handler is fine:
  * it passes on what is not its own. */
 static void hvm_take_signals(void)
@@ -78,6 +121,8 @@ static void hvm_take_signals(void)
 	Dl_info who;
 	unsigned i;
 
+	if (hvm_image->ticking != getpid())
+		hvm_take_time();
 	if (hvm_image->has_stack && sigaction(SIGSEGV, NULL, &now) == 0 &&
 	    (now.sa_sigaction == hvm_caught ||
 	     (dladdr((void *)now.sa_sigaction, &who) && who.dli_sname && !strcmp(who.dli_sname, "hvm_caught"))))
@@ -465,6 +510,8 @@ u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 	hvm->context = call & 0xff;
 	hvm->owner = call >> 8 & 0xffffff;
 	hvm->task.tgid = hvm->task.pid = (pid_t)(call >> 32);
+	image->calls++;
+	image->thread = pthread_self();
 	image->allocs = 0;
 	shared->mapped = 0;
 	shared->unwind = 0;

@@ -9,8 +9,10 @@
 #define HVM_H
 
 #include <asm/mshyperv.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <time.h>
 
 #define HVM_DEVICES 64
 #define HVM_ARENA (1ULL << 30)
@@ -60,6 +62,7 @@ struct hvm_shared {
 	u64 crash_kind, crash_address, crash_where;
 	u64 budget;  /* edges that one call may take */
 	u64 parted;  /* where the first image asked what the second one did not; 0: they answer differently */
+	u64 opened;  /* how often interrupts went on again since the image was loaded */
 };
 
 struct hvm { /* the state: saved, restored, zeroed */
@@ -120,6 +123,11 @@ struct hvm_image { /* what does not change with the world */
 	u32 depth;
 	char *stack; /* where that was entered: what lies below is the driver's */
 	u64 edges, allocs;
+	u64 calls; /* since the image was loaded */
+	u64 ticks, ticked_call, ticked_edges; /* of the timer, since this call last went on to another block */
+	pid_t ticking; /* the process that has the timer: a child has none */
+	timer_t timer;
+	pthread_t thread; /* that of this call: no other may leave it */
 	u64 said[64]; /* what this call has reported */
 	u32 nsaid;
 	u64 op;	     /* of the innermost call */
@@ -163,6 +171,7 @@ void hvm_note(u64 kind, u64 a, u64 hash, u64 answer, const void *page, u64 where
 u64 hvm_replay(u64 kind, u64 a, u64 hash, void *page, u64 where);
 u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
 u64 hvm_state_size(void);
+u64 hvm_holds(u64 address, u64 *size, u64 *state);
 void hvm_save(char *to);
 void hvm_domain(u64 address, u64 *out);
 u64 hvm_tree_list(struct rb_root_cached *root, u64 start, u64 last, struct interval_tree_node *after, u64 more, u64 room, u64 (*out)[4]);

@@ -127,6 +127,16 @@ static PyObject *hvm_py_domain(PyObject *self, PyObject *const *args, long n)
 	return hvm_py_numbers(row, 4);
 }
 
+/* holds(address): start, size in bytes and state (hvm_holds()) of the object that holds an address; zeros if there is none */
+static PyObject *hvm_py_holds(PyObject *self, PyObject *const *args, long n)
+{
+	u64 row[3] = { 0 };
+
+	(void)self, (void)n;
+	row[0] = hvm_holds(hvm_number(args[0]), &row[1], &row[2]);
+	return hvm_py_numbers(row, 3);
+}
+
 /* save(): the state below the driver */
 static PyObject *hvm_py_save(PyObject *self, PyObject *const *args, long n)
 {
@@ -146,6 +156,7 @@ PyObject *hvm_builtin(u64 which)
 		{ "search", hvm_py_search, METH_FASTCALL, NULL },
 		{ "domain", hvm_py_domain, METH_FASTCALL, NULL },
 		{ "save", hvm_py_save, METH_FASTCALL, NULL },
+		{ "holds", hvm_py_holds, METH_FASTCALL, NULL },
 	};
 
 	return python()->builtin(&methods[which], NULL, NULL);

@@ -148,6 +148,12 @@ void hvm_might_sleep(const char *what)
 					   "an atomic caller");
 }
 
+static void hvm_irqs(bool off)
+{
+	hvm_image->shared.opened += hvm->irqs_off && !off;
+	hvm->irqs_off = off;
+}
+
 unsigned long hvm_irq_save(void)
 {
 	unsigned long was = hvm->irqs_off;
@@ -158,7 +164,7 @@ unsigned long hvm_irq_save(void)
 
 void hvm_irq_restore(unsigned long flags)
 {
-	hvm->irqs_off = flags & 1;
+	hvm_irqs(flags & 1);
 }
 
 bool hvm_irqs_disabled(void)
@@ -208,7 +214,7 @@ void hvm_unlock(spinlock_t *lock, const char *name, bool irq, unsigned long flag
 	}
 	lock->held = 0;
 	if (irq)
-		hvm->irqs_off = flags & 1;
+		hvm_irqs(flags & 1);
 }
 
 void hvm_mutex_lock(struct mutex *mutex, const char *name)
