@@ -337,7 +337,7 @@ def test_counts_are_of_what_was_done() -> None:
 @needs_compiler
 def test_a_driver_in_c_costs_what_the_same_one_in_python_does() -> None:
     """Protects the comparison of a C file with a port: all figures are counted alike, also how long interrupts are off."""
-    names = ["map 2 MiB runs", "VM life"]
+    names = ["2 MiB runs", "VM life"]
     assert measure("repaired-c", names) == measure("repaired", names)
 
 

@@ -106,7 +106,6 @@ class _Walker:
             self.tally.add(walk(seed, self.driver, profile, level, steps))
         return (self.tally.operations - before) / (time.perf_counter() - started)
 
-
     def cost(self, number: int) -> float:
         """Seconds of processor time that one operation of the next so many runs takes."""
         started, before = time.process_time(), self.tally.operations
