@@ -56,6 +56,8 @@ void alone_forget_thread(void);
 #include <stdlib.h>
 #include <unistd.h>
 
+static bool alone_other_pointer; /* the private pointer is not what it was when the trace was recorded */
+
 #define current (&alone_task)
 #define ALONE_JOIN(a, b) a##b
 #define IS_ENABLED(option) ALONE_JOIN(ALONE_, option)

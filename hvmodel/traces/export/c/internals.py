@@ -16,7 +16,7 @@ POSTED = """#define HVM_NEWEST_ID\t\tunique_id
 #define HVM_AHEAD\t\t0
 #define HVM_ATTACHED(d)\t\t(to_hv_domain(d)->num_attchd)
 #define HVM_DOMAIN_ID(d)\t(to_hv_domain(d)->domid_num)
-#define HVM_DOMAIN_OF(priv)\t(&((struct hv_domain *)(priv))->iommu_dom)"""
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def internals(case: Case) -> Internals:
     """What is known of a case's driver."""
     driver = case.world.driver
     if not isinstance(driver, NativeDriver):
-        return Internals(POSTED)
+        return Internals("\n".join([POSTED, *_pointer({}, {}, {}, "struct hv_domain", "iommu_dom", "hv_domain")]))
     traits, dwarf, build = driver.traits, driver.image.dwarf, driver.image.build
     domain = f"struct {traits.domain}"
     inside = next(m.name for m in dwarf.structures[traits.domain] if m.offset == traits.domain_at and m.type == "iommu_domain")
@@ -87,6 +87,8 @@ def _pointer(
             lines.append(f"\t\treturn {field} ? {found} : NULL;")
     return [
         *lines,
+        f"\tif (size && size != sizeof({domain}))",
+        "\t\talone_other_pointer = true; /* to something that the recorded driver does not point to */",
         f"\treturn &(({domain} *)priv)->{inside};",
         "}",
         "#define HVM_DOMAIN_OF(priv) hvm_domain_of_priv(priv)",
