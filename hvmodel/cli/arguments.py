@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from hvmodel.drivers import REGISTRY, no_such_driver
+from hvmodel.traces.format import Trace, TraceError, read
 
 Run = Callable[[argparse.Namespace, Console], int]
 """A verb: does what the arguments say, prints to the console, returns the exit status."""
@@ -52,6 +53,16 @@ def usage(text: str) -> int:
 def unknown_driver(name: str) -> str | None:
     """What to say about a name that no driver has; None if one has."""
     return None if name in REGISTRY else no_such_driver(name)
+
+
+def trace_for(path: Path, driver: str | None) -> tuple[Trace, str]:
+    """The trace in a file, and the driver to use it on: the given one, else the one that it names. Raises TraceError with a line
+    for the person at the keyboard."""
+    trace = read(path)
+    problem = unknown_driver(driver or trace.driver)
+    if problem:
+        raise TraceError(problem if driver else f"{path}: {problem}; --driver chooses another")
+    return trace, driver or trace.driver
 
 
 def cannot_write(*paths: Path | None) -> str | None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hvmodel.cli.arguments import Verbs, unknown_driver, usage
+from hvmodel.cli.arguments import Verbs, trace_for, usage
 from hvmodel.cli.output import same_file, write
+from hvmodel.traces.format import TraceError
 
 
 def add(verbs: Verbs) -> None:
@@ -33,18 +34,13 @@ def add(verbs: Verbs) -> None:
 
 def _explain(args: argparse.Namespace, console: Console) -> int:
     from hvmodel.traces.explain import as_html, as_markdown, on_paper, show, story
-    from hvmodel.traces.format import TraceError, read
 
     if args.out is not None and same_file(args.out, args.trace):
         return usage(f"--out would overwrite the trace {args.out}")
     try:
-        trace = read(args.trace)
+        trace, driver = trace_for(args.trace, args.driver)
     except TraceError as error:
         return usage(str(error))
-    driver = args.driver or trace.driver
-    problem = unknown_driver(driver)
-    if problem:
-        return usage(problem if args.driver else f"{args.trace}: {problem}; --driver chooses another")
     shown = sys.stderr.isatty() and not args.no_generalise
     if shown:
         print("finding out what else fails the same way ...", end="\r", file=sys.stderr, flush=True)

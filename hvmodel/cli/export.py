@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hvmodel.cli.arguments import Verbs, unknown_driver, usage
+from hvmodel.cli.arguments import Verbs, trace_for, usage
 from hvmodel.cli.output import same_file, write
-from hvmodel.traces.format import Trace, TraceError, read
+from hvmodel.traces.format import Trace, TraceError
 
 
 def add(verbs: Verbs) -> None:
@@ -44,13 +44,10 @@ def _export(args: argparse.Namespace, _console: Console) -> int:
     last = time.monotonic()
     for number, path in enumerate(args.trace, 1):
         try:
-            trace = read(path)
+            trace, driver = trace_for(path, args.driver)
         except TraceError as error:
             return usage(str(error))
-        problem = unknown_driver(args.driver or trace.driver)
-        if problem:
-            return usage(problem if args.driver else f"{path}: {problem}; --driver chooses another")
-        how = _ends_its_process(trace, args.driver or trace.driver)
+        how = _ends_its_process(trace, driver)
         if how is not None:
             return usage(f"{path}: the driver ends its process in this trace, which no export can tell of: {how}")
         alone = sum(other.stem == path.stem for other in args.trace) == 1

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hvmodel.cli.arguments import Verbs, number, unknown_driver, usage
+from hvmodel.cli.arguments import Verbs, number, trace_for, usage
 from hvmodel.cli.output import write
+from hvmodel.traces.format import TraceError
 
 
 def add(verbs: Verbs) -> None:
@@ -30,17 +31,13 @@ def add(verbs: Verbs) -> None:
 
 def _minimise(args: argparse.Namespace, _console: Console) -> int:
     from hvmodel.gears.generalise import generalise, target_of
-    from hvmodel.traces.format import TraceError, read, to_json
+    from hvmodel.traces.format import to_json
     from hvmodel.traces.shrink import NothingFails, shrink, subject
 
     try:
-        trace = read(args.trace)
+        trace, driver = trace_for(args.trace, args.driver)
     except TraceError as error:
         return usage(str(error))
-    driver = args.driver or trace.driver
-    problem = unknown_driver(driver)
-    if problem:
-        return usage(problem if args.driver else f"{args.trace}: {problem}; --driver chooses another")
     try:
         small, spent = shrink(replace(trace, driver=driver), args.limit)
     except NothingFails as error:
