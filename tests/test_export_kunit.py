@@ -97,6 +97,23 @@ def test_another_kernel_cannot_be_started() -> None:
     assert "another kernel" in body_of(render([case]), "hvm_test_trace")
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        ops.Unmap(1, 0, 1 << 40),
+        ops.Map(1, 0, 0, (1 << 20) + 1, faults=(Fault("kzalloc"),)),
+        ops.MapScattered(1, 0, 0, 1, (1 << 20) + 1, 1),
+        ops.DriverMap(1, 0, 0, 1 << 12, (1 << 20) + 1, faults=(Fault("kzalloc"),)),
+        ops.DriverUnmap(1, 0, 1 << 20, (1 << 64) - 1),
+    ],
+)
+def test_more_pages_than_a_test_can_hold(last: ops.Operation) -> None:
+    """Protects the kernel that runs it: no loop over a terabyte, no room behind the input page as large as that."""
+    case = run_case(Trace(STALE.config, [*STALE.operations[:2], last], "honest-whole", "no-stale-mapping"))
+    tokens, _comments = read_c(render([case]))
+    assert '"step 3 asks for more than 1048576 pages"' in tokens
+
+
 # --- what is played ---------------------------------------------------------------------------------------------------------
 
 

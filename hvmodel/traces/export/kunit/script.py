@@ -278,6 +278,8 @@ class Listener:
         self.step, self.operation = step, operation
         if isinstance(operation, ops.Kexec):
             raise CannotPlay("a test cannot start another kernel")
+        if asked_for(operation) > MOST_PAGES:
+            raise CannotPlay(f"step {step} asks for more than {MOST_PAGES} pages")
         try:
             outcome = self.world.apply(operation)
             if isinstance(operation, _REQUESTS) and outcome.applied and not self._of_step("request"):
@@ -311,6 +313,18 @@ _NAMING = {
     abi.HVCALL_DETACH_DEVICE: 8,
 }
 """Calls that name a device, and at which byte of their input."""
+
+
+def asked_for(operation: ops.Operation) -> int:
+    """How many pages the longest call of an operation is about."""
+    match operation:
+        case ops.Map() | ops.Unmap():
+            return operation.pages
+        case ops.MapScattered():
+            return max(operation.runs, operation.run_pages)
+        case ops.DriverMap() | ops.DriverUnmap():
+            return (operation.pgsize * operation.pgcount & abi.U64) >> abi.PAGE_SHIFT
+    return 0
 
 
 def _copy(table: RangeMap) -> RangeMap:
