@@ -81,8 +81,8 @@ def _faults(case: Case) -> list[str]:
     found = []
     for step in case.steps:
         for fault in step.operation.faults:
-            if fault.site in KERNEL_SITES and fault.site not in _SITES:
-                continue
+            if fault.site in KERNEL_SITES and (fault.site not in _SITES or fault not in step.outcome.fired):
+                continue  # nothing failed there in the record
             site = _SITES.get(fault.site) or f"HVCALL_{fault.site}"
             fields = [f".step = {step.number}", f".site = {site}", f".nth = {fault.nth}"]
             fields += [f".status = {fault.status:#x}"] if fault.status else []
