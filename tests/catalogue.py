@@ -164,7 +164,7 @@ ENTRIES: dict[str, Entry] = {
     "D11": Entry(
         "direct attach deposits one page after another for as long as the hypervisor asks",
         "every-call-ends",
-        [VmCreate(1), Boot(), Claim(0, by=1, faults=refuse(ATTACH_GUEST, SHORT, times=None))],
+        [Boot(), VmCreate(1), Claim(0, by=1, faults=refuse(ATTACH_GUEST, SHORT, times=None))],
         "DETACH; ATTACH_DEVICE partition 0x10: refused; DEPOSIT_MEMORY 1",
     ),
     "D12": Entry(
@@ -176,7 +176,7 @@ ENTRIES: dict[str, Entry] = {
     "D12-attach": Entry(
         "the same in direct attach",
         "shortage-is-survivable",
-        [VmCreate(1), Boot(), Claim(0, by=1, faults=refuse(ATTACH_GUEST, SHORT_CONTIGUOUS))],
+        [Boot(), VmCreate(1), Claim(0, by=1, faults=refuse(ATTACH_GUEST, SHORT_CONTIGUOUS))],
         "DETACH; ATTACH_DEVICE partition 0x10: refused; ATTACH domain 0",
     ),
     "D13-create": Entry(
@@ -289,14 +289,14 @@ ENTRIES: dict[str, Entry] = {
     "D34": Entry(
         "a direct domain says of any unmap that all of it is gone, though nothing was there",
         "unmap-honest",
-        [VmCreate(1), Boot(), Alloc(1, by=1), Unmap(1, A)],
+        [Boot(), VmCreate(1), Alloc(1, by=1), Unmap(1, A)],
         "",
         level="beyond",
     ),
     "D35": Entry(
         "a map of a direct domain writes through a NULL mapped pointer",
         "no-null-dereference",
-        [VmCreate(1), Boot(), Alloc(1, by=1), DriverMap(1, A, P, mapped=False)],
+        [Boot(), VmCreate(1), Alloc(1, by=1), DriverMap(1, A, P, mapped=False)],
         "",
         level="beyond",
     ),
@@ -325,13 +325,13 @@ ENTRIES: dict[str, Entry] = {
     "D50": Entry(
         "a failing detach is counted: from then on the count is one short, here 0 with the device in the domain",
         "count-matches",
-        [VmCreate(1), Boot(), Reset(0, by=1, faults=refuse(DETACH_GUEST)), Claim(0, by=1)],
+        [Boot(), VmCreate(1), Reset(0, by=1, faults=refuse(DETACH_GUEST)), Claim(0, by=1)],
         "DETACH_DEVICE partition 0x10; ATTACH_DEVICE partition 0x10",
     ),
     "D50-attach": Entry(
         "the same at once, in an attach that fails for it: the device is still with the guest, the count is 0",
         "count-matches",
-        [VmCreate(1), Boot(), Claim(0, by=1), Alloc(1, by=1), Attach(1, by=1, faults=refuse(DETACH_GUEST))],
+        [Boot(), VmCreate(1), Claim(0, by=1), Alloc(1, by=1), Attach(1, by=1, faults=refuse(DETACH_GUEST))],
         "DETACH_DEVICE partition 0x10: refused; ATTACH_DEVICE partition 0x10: OBJECT_IN_USE",
     ),
     "D50-domain": Entry(
@@ -369,7 +369,7 @@ ENTRIES: dict[str, Entry] = {
     "D54": Entry(
         "the way back into a direct domain is by the current thread: a device that VM 1 had goes to VM 2",
         "no-foreign-attach",
-        [VmCreate(1), Boot(), Claim(0, by=1), VmDelete(1), VmCreate(2), Disown(0, by=2, faults=refuse(ATTACH))],
+        [Boot(), VmCreate(1), Claim(0, by=1), VmDelete(1), VmCreate(2), Disown(0, by=2, faults=refuse(ATTACH))],
         "DETACH_DEVICE partition 0x11: INVALID_DEVICE_ID; ATTACH domain 0: refused; "
         "ATTACH_DEVICE partition 0x11; DETACH_DEVICE partition 0x11",
         level="contract",
@@ -377,20 +377,20 @@ ENTRIES: dict[str, Entry] = {
     "D55": Entry(
         "a host thread takes the device back from a guest: the detach names partition 0, the device stays",
         "names-existing-things",
-        [VmCreate(1), Boot(), Claim(0, by=1), Disown()],
+        [Boot(), VmCreate(1), Claim(0, by=1), Disown()],
         "DETACH_DEVICE partition 0x0: INVALID_PARTITION_ID; ATTACH domain 0: INVALID_DEVICE_STATE",
     ),
     "D55-l1vh": Entry(
         "on an L1VH that was the whole attach to identity: it answers 0, the guest keeps the device",
         "no-foreign-attach",
-        [VmCreate(1), Boot(), Claim(0, by=1), Disown()],
+        [Boot(), VmCreate(1), Claim(0, by=1), Disown()],
         "DETACH_DEVICE partition 0x0: INVALID_PARTITION_ID",
         config=L1VH,
     ),
     "D56": Entry(
         "a host thread frees a direct domain: a domain that the hypervisor never had is deleted",
         "names-existing-things",
-        [VmCreate(1), Boot(), Alloc(1, by=1), Free()],
+        [Boot(), VmCreate(1), Alloc(1, by=1), Free()],
         "DELETE domain 1: INVALID_PARAMETER",
     ),
     "D56-leak": Entry(
@@ -423,14 +423,14 @@ ENTRIES: dict[str, Entry] = {
     "D60": Entry(
         "a failing detach is only logged: on an L1VH that was the whole attach to identity, the guest keeps the device",
         "no-foreign-attach",
-        [VmCreate(1), Boot(), Claim(0, by=1), Disown(0, by=1, faults=refuse(DETACH_GUEST))],
+        [Boot(), VmCreate(1), Claim(0, by=1), Disown(0, by=1, faults=refuse(DETACH_GUEST))],
         "DETACH_DEVICE partition 0x10: refused",
         config=L1VH,
     ),
     "D60-root": Entry(
         "a failing detach is only logged: the attach to identity that follows is refused",
         "static-domains-always-attach",
-        [VmCreate(1), Boot(), Claim(0, by=1), Disown(0, by=1, faults=refuse(DETACH_GUEST))],
+        [Boot(), VmCreate(1), Claim(0, by=1), Disown(0, by=1, faults=refuse(DETACH_GUEST))],
         "DETACH_DEVICE partition 0x10: refused; ATTACH domain 0: INVALID_DEVICE_STATE; "
         "ATTACH_DEVICE partition 0x10: OBJECT_IN_USE; DETACH_DEVICE partition 0x10; ATTACH_DEVICE partition 0x10",
     ),
@@ -476,7 +476,7 @@ ENTRIES: dict[str, Entry] = {
     "D68": Entry(
         "the core's blocking domain is a paging domain, and one that a VMM thread allocates is the guest's memory",
         "blocked-is-blocked",
-        [VmCreate(1), Boot(), Claim(0, by=1)],
+        [Boot(), VmCreate(1), Claim(0, by=1)],
         "DETACH; ATTACH_DEVICE partition 0x10",
     ),
     "D70": Entry(
@@ -496,7 +496,7 @@ ENTRIES: dict[str, Entry] = {
     "D73-a": Entry(
         "the last id of all, that of the NULL domain, is handed out",
         "ids-are-unique",
-        [VmCreate(1), Boot(), Alloc(1, by=1)],
+        [Boot(), VmCreate(1), Alloc(1, by=1)],
         "",
         config=Configuration(unique_id=0xFFFFFFFE),
         note="that ids of live domains come again after 0 would take 2^32 allocations",
@@ -559,20 +559,20 @@ ENTRIES: dict[str, Entry] = {
     "new-attach-partition": Entry(
         "direct attach takes the current thread's partition: a domain of VM 1, attached by VM 2, gives VM 2 the device",
         "no-foreign-attach",
-        [VmCreate(1), VmCreate(2), Boot(), Alloc(1, by=1), Attach(1, by=2)],
+        [Boot(), VmCreate(1), VmCreate(2), Alloc(1, by=1), Attach(1, by=2)],
         "DETACH; ATTACH_DEVICE partition 0x11",
         level="contract",
     ),
     "new-attach-claim": Entry(
         "the same as the kernel does it: the blocking domain outlives VM 1's ownership and serves VM 2's",
         "no-foreign-attach",
-        [VmCreate(1), VmCreate(2), Boot(), Claim(0, by=1), Disown(0, by=1), Claim(0, by=2)],
+        [Boot(), VmCreate(1), VmCreate(2), Claim(0, by=1), Disown(0, by=1), Claim(0, by=2)],
         "DETACH; ATTACH_DEVICE partition 0x11",
     ),
     "new-l1vh-restore": Entry(
         "an L1VH's failed direct attach goes back to identity by a device-domain call, though it detached nothing",
         "names-existing-things",
-        [VmCreate(1), Boot(), Claim(0, by=1, faults=refuse(ATTACH_GUEST))],
+        [Boot(), VmCreate(1), Claim(0, by=1, faults=refuse(ATTACH_GUEST))],
         "ATTACH_DEVICE partition 0x10: refused; ATTACH domain 0: ACCESS_DENIED",
         config=L1VH,
     ),

@@ -72,8 +72,11 @@ def plainer_addresses(case: Case) -> Iterator[Case]:
 
 def smaller_counts(trials: Trials, best: Hit) -> Hit:
     """Counts that are no part of the layout, each as small as it gets; for scattered memory the unmaps of the same range follow."""
+    count = len(best.case.operations)
     for index, operation in enumerate(best.case.operations):
         for name, least in _COUNTS:
+            if len(best.case.operations) != count:
+                return best
             value = getattr(best.case.operations[index], name, None)
             if value is None or value <= least:
                 continue
@@ -82,7 +85,7 @@ def smaller_counts(trials: Trials, best: Hit) -> Hit:
                 return _counted(case, index, name, number)
 
             best = smaller_number(trials, best, value, least, make)
-        if isinstance(operation, ops.Map | ops.Unmap) and operation.pages > 1:
+        if len(best.case.operations) == count and isinstance(operation, ops.Map | ops.Unmap) and operation.pages > 1:
 
             def resize(case: Case, number: int, index: int = index) -> Case | None:
                 return changed(case, index, _with(case.operations[index], pages=number))
@@ -159,8 +162,11 @@ def _plainer(fault: Fault) -> Iterator[Fault]:
 
 def fewer_done(trials: Trials, best: Hit) -> Hit:
     """How many elements of a refused call take effect, as few as will do."""
-    for index in range(len(best.case.operations)):
-        for place in range(len(best.case.operations[index].faults)):
+    count = len(best.case.operations)
+    for index, operation in enumerate(best.case.operations):
+        for place in range(len(operation.faults)):
+            if len(best.case.operations) != count:
+                return best  # an operation that does nothing any more is gone; the next round goes on with what is left
 
             def make(case: Case, number: int, index: int = index, place: int = place) -> Case | None:
                 operation = case.operations[index]

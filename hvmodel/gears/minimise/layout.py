@@ -115,10 +115,12 @@ def shifted(case: Case) -> Iterator[Case]:
 
 def smaller_number(trials: Trials, best: Hit, value: int, least: int, make: Callable[[Case, int], Case | None]) -> Hit:
     """The best with a number in it as small as it gets: the numbers of :data:`LADDER` from ``least`` on, then one less, and if that
-    fails as well, by halving the distance to the largest number that does not."""
+    fails as well, by halving the distance to the largest number that does not. ``make`` puts a number into the case as it is
+    now."""
+    start = best.case
 
     def attempt(number: int) -> Hit | None:
-        case = make(best.case, number)
+        case = make(start, number)
         return None if case is None else trials.first(best, (case,))
 
     tried = least - 1

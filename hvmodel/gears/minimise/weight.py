@@ -29,7 +29,7 @@ FRAME = 0x40000000
 PLAIN = Configuration()
 
 KINDS = (
-    "vm-create", "boot", "recover", "alloc", "claim", "map", "unmap", "attach", "detach", "disown", "free", "release", "probe",
+    "boot", "vm-create", "recover", "alloc", "claim", "map", "unmap", "attach", "detach", "disown", "free", "release", "probe",
     "reset", "lookup", "vm-delete", "replace", "map-scattered", "driver-map", "driver-unmap", "vm-finalise", "unplug", "kexec",
 )  # fmt: skip
 KIND_RANK = {kind: KINDS.index(kind) if kind in KINDS else len(KINDS) for kind in ops.KINDS}
