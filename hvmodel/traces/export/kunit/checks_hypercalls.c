@@ -159,7 +159,16 @@ static const struct hvm_property hvm_context_is_balanced = {
 	.after_call = hvm_check_context_is_balanced,
 };
 
-/* property: shortage-is-survivable */
+/* shared: hvm_shortage */
+/* HV_STATUS_INSUFFICIENT_MEMORY and its relatives: of the root, contiguous, both */
+static bool hvm_is_shortage(u64 status)
+{
+	u16 result = hv_result(status);
+
+	return result == 0x0b || result == 0x73 || result == 0x75 || result == 0x83;
+}
+
+/* property: shortage-is-survivable (hvm_shortage) */
 static bool hvm_decides_call(u16 code, const u64 *input)
 {
 	switch (hvm.call.op) {

@@ -40,7 +40,7 @@ static const struct hvm_property hvm_legal_requests_work = {
 	.after_call = hvm_check_legal_requests_work,
 };
 
-/* property: errors-say-what */
+/* property: errors-say-what (hvm_shortage) */
 static void hvm_note_status(u64 control, const u64 *input, u64 status)
 {
 	if (!hv_result_success(status) && (control & 0xffff) != HVCALL_DEPOSIT_MEMORY)

@@ -20,8 +20,7 @@ struct hvm_answer {
 
 /* The nth arrival at a site within a step is refused, and the next ones until times are. */
 struct hvm_fault {
-	u16 step, site, nth;
-	u16 status, done;
+	u16 step, site, nth, status, done;
 	u32 times;
 };
 
@@ -54,8 +53,6 @@ struct hvm_trace {
 	u16 attach_elsewhere;		 /* status, 0: the device moves */
 	size_t slack;			 /* bytes of room behind the input page */
 };
-
-/* --- the state of a test ---------------------------------------------------------------------- */
 
 /* One successful map_pages, or what a failed one admits. */
 struct hvm_extent {
@@ -191,14 +188,6 @@ static bool hvm_is_attach(u16 code)
 	return code == HVCALL_ATTACH_DEVICE || code == HVCALL_ATTACH_DEVICE_DOMAIN;
 }
 
-/* HV_STATUS_INSUFFICIENT_MEMORY and its relatives: of the root, contiguous, both */
-static __maybe_unused bool hvm_is_shortage(u64 status)
-{
-	u16 result = hv_result(status);
-
-	return result == 0x0b || result == 0x73 || result == 0x75 || result == 0x83;
-}
-
 /* The id by which a call names a device; 0 if it names none. */
 static bool hvm_named(u16 code, const u64 *input, u64 *id)
 {
@@ -318,8 +307,7 @@ static u64 hvm_decide(u64 control, const u64 *input, const struct hvm_fault *fau
 {
 	u16 code = control & 0xffff, reps = hvm_reps(control), done;
 	struct hvm_dev *dev = NULL;
-	u64 id, first, width;
-	unsigned int i;
+	u64 id, first, width, i;
 
 	if (hvm.stop || control & 0xf000f000f8000000ULL || hvm_is_rep(code) != !!reps)
 		return HV_STATUS_INVALID_HYPERCALL_INPUT;
