@@ -35,8 +35,8 @@ from hvmodel.traces.record import recorded
 from hvmodel.traces.replay import replay
 from hvmodel.world import run as run_trace
 
-HANG = 30
-"""Seconds after which a file counts as a hang; the slowest honest ones take about one."""
+HANG = 60
+"""Seconds after which a file counts as a hang; the slowest honest ones take about two on a machine of their own."""
 
 PORTION = 500
 """Files that one seed makes, in one process."""

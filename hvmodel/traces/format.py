@@ -32,7 +32,7 @@ MAX_OPERATIONS = 100_000
 _HEX_FIELDS = ops.ADDRESS_FIELDS
 _LIMITS = {
     "pages": 1 << 52,
-    "runs": 1 << 16,
+    "runs": 1 << 12,
     "run_pages": 1 << 20,
     "stride": 1 << 30,
     "pgcount": 1 << 64,
