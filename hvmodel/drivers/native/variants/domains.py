@@ -263,5 +263,6 @@ variant_c(
     "O44",
     (CREATE, CREATE.replace("	for", "	list_add_tail(&hvdom->list, &hv_domains);\n	for")),
     (CREATED, "	if (status == HV_STATUS_SUCCESS)\n		list_del(&hvdom->list);\n\n" + CREATED),
+    parts="a list in C also writes into the neighbour of what it links or takes out, which may be the freed one",
 )
 variant_c("O45", (DELETE, "		hv_iommu_drop_mappings(hvdom);\n" + DELETE))
