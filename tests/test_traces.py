@@ -100,7 +100,7 @@ CALL_FAULTS = st.builds(
 )
 FAULTS = st.lists(KERNEL_FAULTS | CALL_FAULTS, max_size=3).map(tuple)
 ADDRESSES = st.integers(0, 64).map(lambda page: page << 12) | st.integers(0, U64)
-COUNTS = {"pages": 1 << 52, "runs": 1 << 16, "run_pages": 1 << 20, "stride": 1 << 30, "pgcount": 1 << 64}
+COUNTS = {"pages": 1 << 52, "runs": 1 << 12, "run_pages": 1 << 20, "stride": 1 << 30, "pgcount": 1 << 64}
 
 
 @st.composite
