@@ -223,7 +223,7 @@ def test_the_same_seed_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_processes_find_and_count_together() -> None:
     """Protects the merge: operations of all workers are counted, findings that two workers share are reported once."""
-    merged = hunt(Options(driver=DRIVER, budget=0.6, jobs=2, profiles=["default"]))
+    merged = hunt(Options(driver=DRIVER, budget=60.0, operations=400, jobs=2, profiles=["default"]))
     assert merged.tally.runs >= 2
     assert len({finding.key for finding in merged.findings}) == len(merged.findings) > 0
     jobs = {finding.seed.split("/")[1] for finding in merged.findings}
