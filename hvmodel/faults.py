@@ -6,6 +6,8 @@ the answer, and how long it lasts. The same object is what a rule draws, what a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -91,6 +93,16 @@ class FaultPlan:
     def lift(self) -> None:
         """Recovery: nothing is refused any more."""
         self._active = []
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While a judge asks something of the driver: nothing is refused, and no arrival counts."""
+        active, reached = self._active, dict(self.reached)
+        self._active = []
+        try:
+            yield
+        finally:
+            self._active, self.reached = active, reached
 
     @property
     def pending(self) -> bool:

@@ -25,12 +25,6 @@ class OwnDriver(NativeDriver):
         super().__init__(kernel, loader.build, loader.traits, loader.image, loader.second)
         self._released: set[Device] = set()
 
-    def domain_id(self, domain: IommuDomain) -> int | None:
-        """A direct-attach domain has no id; its field stays 0, which is the id of a static domain."""
-        ident = super().domain_id(domain)
-        static = self._addresses[domain] - self.image.base in self.traits.statics.values()
-        return ident if ident or static else None
-
     def pointer_domain(self, device: Device) -> IommuDomain | None:
         """From release on, what is in the object that the private pointer names is the driver's own business."""
         return None if device in self._released else super().pointer_domain(device)
@@ -44,16 +38,6 @@ class OwnDriver(NativeDriver):
     def _release_device(self, device: Device) -> None:
         super()._release_device(device)
         self._released.add(device)
-
-    def _get_resv_regions(self, device: Device) -> list[tuple[int, int]]:
-        """It is the judge who asks, so nothing is refused meanwhile, and nothing counts."""
-        faults = self.kernel.faults
-        active, reached = faults._active, dict(faults.reached)
-        faults._active = []
-        try:
-            return super()._get_resv_regions(device)
-        finally:
-            faults._active, faults.reached = active, reached
 
 
 class OwnLoader(NativeLoader):
