@@ -147,10 +147,11 @@ def _fault_in(value: Any, where: str) -> Fault:
     if site not in KERNEL_SITES and "status" not in data:
         raise fail(where, "a refused hypercall needs a status")
     times = data.get("times", 1)
+    status = integer(data.get("status", 0), f"{where}.status", 0 if site in KERNEL_SITES else 1, 0xFFFF)
     return Fault(
         site,
         integer(data.get("nth", 1), f"{where}.nth", 1, 1 << 20),
-        integer(data.get("status", 0), f"{where}.status", 0 if site in KERNEL_SITES else 1, 0xFFFF),
+        0 if site in KERNEL_SITES else status,  # a kernel service has no status to fail with
         integer(data.get("done", 0), f"{where}.done", 0, 4095),
         None if times == "until lifted" else integer(times, f"{where}.times", 1, 1 << 20),
     )
