@@ -9,7 +9,7 @@ import pytest
 
 from hvmodel.cli import main
 from hvmodel.jobs import fuzz_traces
-from hvmodel.traces.format import Trace, TraceError
+from hvmodel.traces.format import Trace, TraceError, from_json, to_json
 
 
 def test_mutated_files_end_in_a_trace_or_a_line() -> None:
@@ -64,3 +64,11 @@ def test_the_verb(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     monkeypatch.setattr(fuzz_traces, "replay", lambda *_arguments: 1 / 0)
     assert main(["fuzz-traces", "--files", "60", "--jobs", "1"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_a_kernel_service_has_no_status() -> None:
+    """Protects reading back what was written: a status that a file gives a kernel service means nothing and is not kept."""
+    operation = '{"op": "boot", "faults": [{"site": "kzalloc", "status": "0x83"}]}'
+    trace = from_json(f'{{"hvmodel-trace": 2, "operations": [{operation}]}}')
+    assert trace.operations[0].faults[0].status == 0
+    assert from_json(to_json(trace)) == trace
