@@ -115,14 +115,19 @@ def _with(operation: ops.Operation, **changes: Any) -> Any:
     return replace(operation, **changes)
 
 
+def _refused(case: Case, index: int, place: int, fault: Fault) -> Case:
+    """The case with another refusal in place of one."""
+    faults = case.operations[index].faults
+    return changed(case, index, replace(case.operations[index], faults=(*faults[:place], fault, *faults[place + 1 :])))
+
+
 def plainer_faults(case: Case) -> Iterator[Case]:
     """Refusals one after another: plain at once, then arrival, duration, status, elements done."""
     for index, operation in enumerate(case.operations):
         for place, fault in enumerate(operation.faults):
             for other in _plainer(fault):
                 if other != fault:
-                    faults = (*operation.faults[:place], other, *operation.faults[place + 1 :])
-                    yield changed(case, index, replace(operation, faults=faults))
+                    yield _refused(case, index, place, other)
 
 
 def brief_faults(case: Case) -> Iterator[Case]:
@@ -133,8 +138,7 @@ def brief_faults(case: Case) -> Iterator[Case]:
     for index, operation in enumerate(case.operations):
         for place, fault in enumerate(operation.faults):
             if fault.times != 1:
-                faults = (*operation.faults[:place], replace(fault, times=1), *operation.faults[place + 1 :])
-                yield changed(case, index, replace(operation, faults=faults))
+                yield _refused(case, index, place, replace(fault, times=1))
 
 
 def _plainer(fault: Fault) -> Iterator[Fault]:
@@ -169,10 +173,7 @@ def fewer_done(trials: Trials, best: Hit) -> Hit:
                 return best  # an operation that does nothing any more is gone; the next round goes on with what is left
 
             def make(case: Case, number: int, index: int = index, place: int = place) -> Case | None:
-                operation = case.operations[index]
-                faults = list(operation.faults)
-                faults[place] = replace(faults[place], done=number)
-                return changed(case, index, replace(operation, faults=tuple(faults)))
+                return _refused(case, index, place, replace(case.operations[index].faults[place], done=number))
 
             best = smaller_number(trials, best, best.case.operations[index].faults[place].done, 0, make)
     return best
