@@ -12,8 +12,9 @@ from hvmodel import operations as ops
 from hvmodel.callers.books import PAGE_END, DomainBook
 from hvmodel.callers.levels import BEYOND, CONTRACT, KERNEL, level_of
 from hvmodel.kernel.iommu import Group
-from hvmodel.rules import refusals, values
+from hvmodel.rules import refusals
 from hvmodel.rules.chooser import Chooser
+from hvmodel.rules.values import POOLS, SMALL_COUNTS, Pools
 from hvmodel.world import World
 
 
@@ -22,7 +23,8 @@ class Scene:
     """What a rule sees: the world, how far its callers go, and this run's taste.
 
     ``level`` is an index into ``callers.levels.LEVELS``; ``scale`` how large mappings get (values.page_count); ``vms`` how many
-    VMs there may be; ``faults`` the percentage of operations that meet a fault; ``room`` how many domains may live at once.
+    VMs there may be; ``faults`` the percentage of operations that meet a fault; ``room`` how many domains may live at once;
+    ``values`` where addresses and counts come from.
     """
 
     world: World
@@ -31,6 +33,7 @@ class Scene:
     vms: int = 2
     faults: int = 20
     room: int = 4
+    values: Pools = POOLS
 
 
 RuleFunction = Callable[[Scene, Chooser], "ops.Operation | None"]
@@ -260,27 +263,19 @@ def reset_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
 # --- mappings -----------------------------------------------------------------------------------------------------------
 
 
-def _free_iova(choose: Chooser, book: DomainBook, pages: int) -> int:
-    """An address where nothing is mapped, if a few tries or the end of what is mapped give one."""
-    for _ in range(3):
-        iova = values.fresh_iova(choose, book, pages)
-        if not book.pages.meets(iova >> 12, (iova >> 12) + pages):
-            return iova
-    end = book.pages.end
-    return end << 12 if end + pages <= PAGE_END else iova
-
-
 @rule("mapping", 80)
 def map_fresh(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """Map where nothing is mapped."""
     book = _domain(scene, choose)
     if book is None:
         return alloc_domain(scene, choose)
-    pages = values.page_count(choose, scene.scale)
-    iova = _free_iova(choose, book, pages)
-    prot = choose.pick(("rw", "rw", "rw", "rw", "r", "w"))
-    gfp = "atomic" if scene.level >= CONTRACT and choose.below(8) == 7 else "kernel"
-    return ops.Map(book.handle, iova, values.physical(choose, iova), pages, prot, gfp)
+    pages = scene.values.page_count(choose, scene.scale)
+    iova = scene.values.free_iova(choose, book, pages)
+    if iova is None:
+        return None
+    prot = scene.values.prot(choose)
+    gfp = scene.values.gfp(choose) if scene.level >= CONTRACT else "kernel"
+    return ops.Map(book.handle, iova, scene.values.physical(choose, iova), pages, prot, gfp)
 
 
 @rule("mapping", 4)
@@ -289,16 +284,12 @@ def map_scattered(scene: Scene, choose: Chooser) -> ops.Operation | None:
     book = _domain(scene, choose)
     if book is None:
         return None
-    if scene.scale < 2 or choose.below(10):
-        runs, run_pages = 2 + choose.below(4), choose.pick((1, 1, 2, 3, 16, 100, 256, 256, 257))
-    else:
-        runs, run_pages = choose.pick(((16, 256), (17, 256), (20, 256), (256, 16), (300, 17), (256, 256), (257, 256), (64, 100)))
-    iova = _free_iova(choose, book, runs * run_pages)
-    paddr = values.physical(choose, iova)
-    stride = run_pages + choose.pick((256, 1, 16, 512))
-    if run_pages % 256 == 0:
-        stride = run_pages + 256
-    return ops.MapScattered(book.handle, iova, paddr, runs, run_pages, stride)
+    runs, run_pages = scene.values.scatter(choose, scene.scale)
+    iova = scene.values.free_iova(choose, book, runs * run_pages)
+    if iova is None:
+        return None
+    paddr = scene.values.physical(choose, iova)
+    return ops.MapScattered(book.handle, iova, paddr, runs, run_pages, run_pages + scene.values.gap(choose, run_pages))
 
 
 @rule("mapping", 40)
@@ -316,7 +307,7 @@ def unmap_request(scene: Scene, choose: Chooser) -> ops.Operation | None:
 def unmap_aggregate(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """Several whole extents that follow each other."""
     book = _domain(scene, choose)
-    first = values.existing_run(choose, book) if book is not None else None
+    first = scene.values.existing_run(choose, book) if book is not None else None
     if book is None or first is None:
         return map_fresh(scene, choose)
     end, budget = first.end, 1 + choose.below(4) if choose.below(3) else 1 << 20
@@ -333,25 +324,25 @@ def lookup(scene: Scene, choose: Chooser) -> ops.Operation | None:
     book = _domain(scene, choose)
     if book is None:
         return None
-    run = values.existing_run(choose, book)
-    page = values.near(choose, run) if run is not None else choose.below(1 << 20)
-    return ops.Lookup(book.handle, (page << 12) + choose.pick((0, 0, 0xFFF, 0x123)))
+    run = scene.values.existing_run(choose, book)
+    page = scene.values.near(choose, run) if run is not None else choose.below(1 << 20)
+    return ops.Lookup(book.handle, (page << 12) + scene.values.offset(choose))
 
 
 @rule("mapping", 16, BEYOND)
 def map_over(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """A map that meets what is mapped."""
     book = _domain(scene, choose)
-    run = values.existing_run(choose, book) if book is not None else None
+    run = scene.values.existing_run(choose, book) if book is not None else None
     if book is None or run is None:
         return None
-    start = values.near(choose, run)
-    pages = run.end - run.start if choose.below(2) == 0 else values.page_count(choose, min(scene.scale, 1))
+    start = scene.values.near(choose, run)
+    pages = run.end - run.start if choose.below(2) == 0 else scene.values.page_count(choose, min(scene.scale, 1))
     pages = max(1, min(pages, PAGE_END - start))
     paddr = (
         (run.frame + start - run.start << 12)
         if choose.below(3) == 0 and start >= run.start
-        else values.physical(choose, start << 12)
+        else scene.values.physical(choose, start << 12)
     )
     return ops.Map(book.handle, start << 12, paddr, pages)
 
@@ -360,7 +351,7 @@ def map_over(scene: Scene, choose: Chooser) -> ops.Operation | None:
 def unmap_piece(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """A range that cuts mappings, straddles them, covers holes or nothing."""
     book = _domain(scene, choose)
-    run = values.existing_run(choose, book) if book is not None else None
+    run = scene.values.existing_run(choose, book) if book is not None else None
     if book is None or run is None:
         return None
     length = run.end - run.start
@@ -372,9 +363,9 @@ def unmap_piece(scene: Scene, choose: Chooser) -> ops.Operation | None:
     elif roll == 2:
         start, pages = run.start + length // 3, max(1, length // 3)
     elif roll == 3:
-        start, pages = run.start + length // 2, length + choose.pick(values.SMALL_COUNTS)
+        start, pages = run.start + length // 2, length + choose.pick(SMALL_COUNTS)
     else:
-        start, pages = values.near(choose, run), values.page_count(choose, scene.scale)
+        start, pages = scene.values.near(choose, run), scene.values.page_count(choose, scene.scale)
     return ops.Unmap(book.handle, start << 12, max(1, min(pages, PAGE_END - start)))
 
 
@@ -384,13 +375,13 @@ def driver_map(scene: Scene, choose: Chooser) -> ops.Operation | None:
     book = _domain(scene, choose)
     if book is None:
         return None
-    run = values.existing_run(choose, book) if choose.below(2) else None
-    iova = values.fresh_iova(choose, book, 1) if run is None else values.near(choose, run) << 12
+    run = scene.values.existing_run(choose, book) if choose.below(2) else None
+    iova = scene.values.fresh_iova(choose, book, 1) if run is None else scene.values.near(choose, run) << 12
     pgsize, pgcount = choose.pick(((4096, 0), (4096, 1), (4096, 2), (2048, 1), (1 << 20, 0), (4096, 1 << 52), (1 << 63, 2)))
     if choose.below(4) == 3:  # across the end of the address space
         before = choose.pick((1, 2, 256))
         iova, pgsize, pgcount = (PAGE_END - before) << 12, 4096, before + choose.pick((1, 2, 256))
-    return ops.DriverMap(book.handle, iova, values.physical(choose, iova), pgsize, pgcount, mapped=choose.below(2) == 0)
+    return ops.DriverMap(book.handle, iova, scene.values.physical(choose, iova), pgsize, pgcount, mapped=choose.below(2) == 0)
 
 
 @rule("mapping", 4, BEYOND)
@@ -399,7 +390,7 @@ def driver_unmap(scene: Scene, choose: Chooser) -> ops.Operation | None:
     book = _domain(scene, choose)
     if book is None:
         return None
-    run = values.existing_run(choose, book)
-    iova = (values.near(choose, run) if run is not None else choose.below(1 << 12)) << 12
+    run = scene.values.existing_run(choose, book)
+    iova = (scene.values.near(choose, run) if run is not None else choose.below(1 << 12)) << 12
     pgsize, pgcount = choose.pick(((4096, 0), (4096, 1), (2048, 1), (1 << 20, 1), (1 << 63, 2)))
     return ops.DriverUnmap(book.handle, iova, pgsize, pgcount)

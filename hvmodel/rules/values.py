@@ -112,3 +112,63 @@ def near(choose: Chooser, run: Run) -> int:
     if roll == 3:
         return min(run.end, PAGE_END - 1)
     return run.start + choose.below(run.end - run.start)
+
+
+class Pools:
+    """Where the rules get values from. This one draws from the pools above; a gear with a scope puts its own in its place."""
+
+    def page_count(self, choose: Chooser, scale: int) -> int:
+        """See :func:`page_count`."""
+        return page_count(choose, scale)
+
+    def existing_run(self, choose: Chooser, book: DomainBook) -> Run | None:
+        """See :func:`existing_run`."""
+        return existing_run(choose, book)
+
+    def fresh_iova(self, choose: Chooser, book: DomainBook, pages: int) -> int:
+        """See :func:`fresh_iova`."""
+        return fresh_iova(choose, book, pages)
+
+    def free_iova(self, choose: Chooser, book: DomainBook, pages: int) -> int | None:
+        """An address where nothing is mapped, if a few tries or the end of what is mapped give one; None if there is none to
+        offer, which never comes from this one."""
+        for _ in range(3):
+            iova = fresh_iova(choose, book, pages)
+            if not book.pages.meets(iova >> 12, (iova >> 12) + pages):
+                return iova
+        end = book.pages.end
+        return end << 12 if end + pages <= PAGE_END else iova
+
+    def physical(self, choose: Chooser, iova: int) -> int:
+        """See :func:`physical`."""
+        return physical(choose, iova)
+
+    def near(self, choose: Chooser, run: Run) -> int:
+        """See :func:`near`."""
+        return near(choose, run)
+
+    def prot(self, choose: Chooser) -> str:
+        """What a mapping permits: mostly both."""
+        return choose.pick(("rw", "rw", "rw", "rw", "r", "w"))
+
+    def gfp(self, choose: Chooser) -> str:
+        """Whether the caller of a map may sleep: mostly."""
+        return "atomic" if choose.below(8) == 7 else "kernel"
+
+    def scatter(self, choose: Chooser, scale: int) -> tuple[int, int]:
+        """Of memory in pieces: how many runs, and pages in each."""
+        if scale < 2 or choose.below(10):
+            return 2 + choose.below(4), choose.pick((1, 1, 2, 3, 16, 100, 256, 256, 257))
+        return choose.pick(((16, 256), (17, 256), (20, 256), (256, 16), (300, 17), (256, 256), (257, 256), (64, 100)))
+
+    def gap(self, choose: Chooser, run_pages: int) -> int:
+        """Pages between the starts of two physical runs of so many pages each, beyond their length."""
+        gap = choose.pick((256, 1, 16, 512))
+        return 256 if run_pages % 256 == 0 else gap
+
+    def offset(self, choose: Chooser) -> int:
+        """Where in a page a look-up asks, in bytes."""
+        return choose.pick((0, 0, 0xFFF, 0x123))
+
+
+POOLS = Pools()
