@@ -14,6 +14,7 @@ from hvmodel.callers.books import PAGE_END, DomainBook
 from hvmodel.callers.core import IommuCore, Refused
 from hvmodel.callers.levels import level_of
 from hvmodel.callers.recovery import recover
+from hvmodel.callers.user import UserSpace
 from hvmodel.configuration import Configuration
 from hvmodel.drivers import REGISTRY, DriverEntry
 from hvmodel.faults import Fault, FaultPlan
@@ -57,10 +58,13 @@ class World:
     """One run of one driver. ``driver`` is a name of ``hvmodel.drivers.REGISTRY`` or an entry that is not in it; raises KeyError
     for an unknown name."""
 
+    plan: type[FaultPlan] = FaultPlan
+    """What decides about refusals; a kind of world can have one that also takes notes."""
+
     def __init__(self, config: Configuration, driver: str | DriverEntry = "posted-v0") -> None:
         self.config = config
         self.driver_entry = REGISTRY[driver] if isinstance(driver, str) else driver
-        self.faults = FaultPlan()
+        self.faults = self.plan()
         self.judge = Judge()
         self.judge.refusals = self.faults.refusals
         self.hypervisor = self.judge.hypervisor = self._hypervisor()
@@ -77,9 +81,10 @@ class World:
         self.levels: set[int] = set()
         self._new_kernel()
         self._handlers: dict[type[ops.Operation], Callable[..., int | None]] = {
-            cls: getattr(self, f"_{kind.replace('-', '_')}") for kind, cls in ops.KINDS.items()
+            cls: getattr(self, f"_{kind.replace('-', '_')}", self._by_user) for kind, cls in ops.KINDS.items()
         }
-        """The method of each operation, called like its kind: ``vm-create`` is done by ``_vm_create``."""
+        """The method of each operation, called like its kind: ``vm-create`` is done by ``_vm_create``. What has none is asked by user
+        space."""
 
     # --- construction -----------------------------------------------------------------------------------------------------
 
@@ -124,6 +129,7 @@ class World:
             self.driver.preset_unique_id(config.unique_id)
         self.core = judge.core = IommuCore(config, self.kernel, self.hypervisor, self.driver, judge)
         self.books = self.core.books
+        self.user = UserSpace(self.core, self.as_thread)
         self.books.foreign = set(self.hypervisor.domains) - {0, 0xFFFFFFFF}
         judge.used_at_boot = self.hypervisor.caller.pool.used
         judge.static_when_visible = None
@@ -206,7 +212,14 @@ class World:
         self.kernel.reports.clear()
 
     def _group(self, number: int) -> Group | None:
-        return self.books.groups.get(number)
+        """A group that no process holds by its files: those are moved by what user space asks only."""
+        return None if number in self.user.held else self.books.groups.get(number)
+
+    def _by_user(self, op: ops.Operation) -> int | None:
+        return self.user.do(op)
+
+    def _exit(self, op: ops.Exit) -> int | None:
+        return self.user.exit(op.by, self.delete_vm)
 
     def _boot(self, _op: ops.Boot) -> int | None:
         if self.booted:
@@ -263,6 +276,7 @@ class World:
             return None
         self.vms[op.vm] = self.hypervisor.create_partition()
         self.kernel.partitions_of.setdefault(VMM_TGID + op.vm, []).append(self.vms[op.vm])
+        self.user.opened(op.vm, "vm", op.vm)
         return 0
 
     def _vm_finalise(self, op: ops.VmFinalise) -> int | None:
@@ -293,6 +307,7 @@ class World:
         del self.vms[vm]
         self.ended_vms.add(vm)
         self.kernel.partitions_of.pop(VMM_TGID + vm, None)
+        self.user.closed(vm, "vm", vm)
         return 0
 
     def _end_vms(self) -> None:
@@ -414,6 +429,7 @@ class World:
 
     def _recover(self, _op: ops.Recover) -> int:
         self.faults.lift()
+        self.user.close_all(self.delete_vm)
         recover(self.core, self.as_thread, self._end_vms)
         self.judge.judge_leftovers()
         self.over = True

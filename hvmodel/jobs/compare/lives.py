@@ -12,10 +12,7 @@ from dataclasses import dataclass, replace
 
 from hvmodel import operations as ops
 from hvmodel.configuration import DEVICES, Configuration
-
-IOVA = 0x100000000
-FRAME = 0x400000000
-"""Where memory is mapped from and to: both 1 GiB aligned, so at the same place in every larger page (congruent)."""
+from hvmodel.scenarios.steps import BEGINNING, END, FRAME, IOVA
 
 GIB = 1 << 18
 """Pages in 1 GiB."""
@@ -29,15 +26,6 @@ START = replace(DIRECT, no_attdev=True)
 
 TO_SPARE = Configuration().root_pool
 """Pages of a pool in which there is room for all page tables: no deposit is ever needed."""
-
-BEGINNING: tuple[ops.Operation, ...] = (
-    ops.Boot(),
-    ops.VmCreate(1),
-    ops.Claim(0, by=1),
-    ops.Alloc(1, 0, by=1),
-    ops.Attach(1, 0, by=1),
-)
-END: tuple[ops.Operation, ...] = (ops.Detach(0, by=1), ops.Free(1, by=1), ops.Disown(0, by=1), ops.VmDelete(1))
 
 
 @dataclass(frozen=True, slots=True)
