@@ -13,17 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from hvmodel.faults import KERNEL_SITES
 from hvmodel.gears.sweep.answers import answers, brief
-from hvmodel.gears.sweep.play import AGAIN, Combination, Played, Refusal, Subject, play
+from hvmodel.gears.sweep.play import AGAIN, Combination, Played, Refusal, Subject, play, without_repeats
 from hvmodel.gears.sweep.record import Arrival
 from hvmodel.gears.walk import Heard
-from hvmodel.hypervisor.abi import CALL_CODES
 
 MOST = 12
 """Of so many arrivals of one operation at one site each is swept; of more the first ones, one in the middle and the last ones."""
 
-MOST_BEYOND = 4
+MOST_BEYOND = 3
 """The same for arrivals that only a refusal leads to, which mostly are repetitions."""
 
 
@@ -100,11 +98,13 @@ class Sweep:
 
     def _singles(self, clean: Played) -> Iterator[Combination]:
         for index, arrivals in enumerate(clean.arrivals):
+            if index < self.subject.shared:
+                continue
             chosen = _chosen(arrivals, MOST)
             self.count.sites += len(chosen)
-            self.count.left_out += len(arrivals) - len(chosen)
+            self.count.left_out += sum(arrival.refusable for arrival in arrivals) - len(chosen)
             for arrival in chosen:
-                for fault in answers(*arrival):
+                for fault in answers(arrival):
                     yield Combination((Refusal(index, fault),))
 
     def _again(self, played: Played) -> Combination | None:
@@ -116,13 +116,15 @@ class Sweep:
         return Combination(played.combination.refusals, again=True) if failed and kind in AGAIN else None
 
     def _beyond(self, played: Played, clean: Played, known: set[object]) -> Iterator[Combination]:
-        """A second refusal at each place of the operation that only the first one led to; not if other answers led the same way."""
+        """A second refusal at each place of the operation that only the first one led to; not if another answer, or the same one to
+        another of many calls for pages, led to such places before."""
         (first,) = played.combination.refusals
         index, fault = first.index, first.fault
         here, before = played.arrivals[index], clean.arrivals[index]
         at = _position(here, fault.site, fault.nth)
         new = _new(here[at + 1 :], before[at + 1 :])
-        key = (index, fault.site, fault.nth, fault.times, tuple(arrival.place for arrival in new), played.results[index])
+        which = 0 if at < len(here) and here[at].elements else fault.nth
+        key = (index, fault.site, which, fault.times, frozenset(arrival.site for arrival in new))
         if not new or key in known:
             return
         known.add(key)
@@ -130,14 +132,14 @@ class Sweep:
             if arrival.site == fault.site and fault.times is None:
                 continue  # refused already
             self.count.beyond += 1
-            for second in brief(*arrival):
+            for second in brief(arrival):
                 yield Combination((first, Refusal(index, second)))
 
     def _in_pairs(self, clean: Played) -> Iterator[Played]:
         """Each two refusals at places of which the second one is reached after the first."""
         for index, arrivals in enumerate(clean.arrivals):
             for arrival in _chosen(arrivals, MOST):
-                for fault in brief(*arrival):
+                for fault in brief(arrival):
                     first = Refusal(index, fault)
                     played = play(self.subject, Combination((first,)), self.driver, lambda run, outcome: False, clean)
                     for second in self._seconds(first, played):
@@ -153,7 +155,7 @@ class Sweep:
             for arrival in _chosen(arrivals, MOST):
                 if arrival.site == fault.site and fault.times is None:
                     continue
-                for second in brief(*arrival):
+                for second in brief(arrival):
                     yield Refusal(index, second)
 
 
@@ -173,7 +175,7 @@ def _chosen(arrivals: Sequence[Arrival], most: int) -> list[Arrival]:
     """The arrivals at sites that can be refused; of many at one site the first ones, the middle one and the last ones."""
     at_site: dict[str, list[Arrival]] = {}
     for arrival in arrivals:
-        if arrival.site in CALL_CODES or arrival.site in KERNEL_SITES:
+        if arrival.refusable:
             at_site.setdefault(arrival.site, []).append(arrival)
     chosen: set[Arrival] = set()
     for alike in at_site.values():
@@ -182,4 +184,4 @@ def _chosen(arrivals: Sequence[Arrival], most: int) -> list[Arrival]:
     return [arrival for arrival in arrivals if arrival in chosen]
 
 
-__all__ = ["MOST", "MOST_BEYOND", "Combination", "Count", "Played", "Refusal", "Subject", "Sweep", "play"]
+__all__ = ["MOST", "MOST_BEYOND", "Combination", "Count", "Played", "Refusal", "Subject", "Sweep", "play", "without_repeats"]

@@ -1,6 +1,6 @@
 """What each place can answer instead of success, and why that is worth a run of its own.
 
-A driver treats refusals in classes, so one of each class is enough. What the classes are is what the hypervisor's statuses mean, not
+A driver treats refusals in classes, so one of each class is enough. What the classes are is what the statuses mean, not
 what any driver does with them:
 
 * a refusal that says nothing (0x71, OPERATION_FAILED), once: is the failure seen, undone, told? Until lifted: does what is tried
@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hvmodel.faults import KERNEL_SITES, Fault
+from hvmodel.gears.sweep.record import Arrival
 from hvmodel.hypervisor import abi
 
 FAILED = abi.HV_STATUS_OPERATION_FAILED
@@ -42,9 +43,9 @@ _LASTING = (*_ATTACHES, "DETACH_DEVICE_DOMAIN", "DETACH_DEVICE", "DELETE_DEVICE_
 _TAKES_MEMORY = (*_ATTACHES, "CREATE_DEVICE_DOMAIN", "MAP_DEVICE_GPA_PAGES")
 
 
-def answers(site: str, nth: int, start: int, elements: int) -> Iterator[Fault]:
-    """All answers worth trying at the ``nth`` arrival at a site, there a call that begins with element ``start`` of ``elements`` (0:
-    a call without elements)."""
+def answers(arrival: Arrival) -> Iterator[Fault]:
+    """All answers worth trying at an arrival."""
+    site, nth, start, elements, _failed = arrival
     if site in KERNEL_SITES:
         yield Fault(site, nth)
         yield Fault(site, nth, times=None)
@@ -81,8 +82,9 @@ def _later(site: str, nth: int, start: int, elements: int) -> Iterator[Fault]:
             yield Fault(site, nth, SHORT, middle, times=None)
 
 
-def brief(site: str, nth: int, start: int, elements: int) -> Iterator[Fault]:
-    """The answers worth trying as one of two: a refusal that says nothing, at once, or in the middle if there is one, and for good."""
+def brief(arrival: Arrival) -> Iterator[Fault]:
+    """The answers worth trying as one of two: a refusal that says nothing, at once, in the middle, and for good."""
+    site, nth, start, elements, _failed = arrival
     if site in KERNEL_SITES:
         yield Fault(site, nth)
         return

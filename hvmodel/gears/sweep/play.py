@@ -14,17 +14,31 @@ from hvmodel.gears.walk import Heard, Run
 from hvmodel.world import Outcome
 
 AGAIN = frozenset({"alloc", "claim", "attach", "replace", "map", "map-scattered", "probe"})
-"""What can fail and then be asked for again: each by a VMM or an administrator, of an ioctl or sysfs file that answered an error. What
-must succeed or answers nothing (detach, disown, free, release, unmap) is asked for once."""
+"""What can fail and then be asked for again, by a VMM or an administrator whose ioctl or write to sysfs answered an error. What has
+to succeed or answers nothing (detach, disown, free, release, unmap) is asked for once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A trace to sweep: a name, where it starts, and its operations without refusals and recovery."""
+    """A trace to sweep: a name, where it starts, and its operations without refusals and recovery. The first ``shared`` operations
+    are not swept: another trace that is swept begins with the same ones."""
 
     name: str
     config: Configuration
     operations: tuple[ops.Operation, ...]
+    shared: int = 0
+
+
+def without_repeats(subjects: Sequence[Subject]) -> list[Subject]:
+    """The same subjects, each of which leaves out the operations at its beginning that an earlier one sweeps from the same start: the
+    same places in the same states. What follows a refusal there is the earlier one's life, then."""
+    seen: set[tuple[Configuration, tuple[ops.Operation, ...]]] = set()
+    result = []
+    for subject in subjects:
+        heads = [(subject.config, subject.operations[: end + 1]) for end in range(len(subject.operations))]
+        result.append(replace(subject, shared=sum(head in seen for head in heads)))
+        seen.update(heads)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +140,4 @@ def _note(played: Played, operation: ops.Operation, outcome: Outcome, heard: Hea
         run.refused = run.refused or "TACH_DEVICE" in fault.site
 
 
-__all__ = ["AGAIN", "Combination", "Played", "Refusal", "Subject", "play"]
+__all__ = ["AGAIN", "Combination", "Played", "Refusal", "Subject", "play", "without_repeats"]

@@ -6,19 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from hvmodel.faults import Fault, FaultPlan
-from hvmodel.hypervisor.abi import REP_COUNT_SHIFT, REP_MASK, REP_START_SHIFT
+from hvmodel.faults import KERNEL_SITES, Fault, FaultPlan
+from hvmodel.hypervisor.abi import CALL_CODES, REP_COUNT_SHIFT, REP_MASK, REP_START_SHIFT, STATUS_MASK
 from hvmodel.world import World
 
 
 class Arrival(NamedTuple):
     """One arrival at a site within an operation: the ``nth`` at this site, from 1. A hypercall of many elements begins with element
-    ``start`` of ``elements``; other places have 0 of 0."""
+    ``start`` of ``elements``; other places have 0 of 0. ``failed``: without a refusal it succeeds in ``elements`` only."""
 
     site: str
     nth: int
     start: int
     elements: int
+    failed: bool = False
+
+    @property
+    def refusable(self) -> bool:
+        """Whether a refusal would change the answer, and a rule knows the site."""
+        return not (self.failed and self.start >= self.elements) and (self.site in CALL_CODES or self.site in KERNEL_SITES)
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -46,9 +52,7 @@ class RecordingPlan(FaultPlan):
     def arrive(self, site: str) -> Fault | None:
         nth = self._numbers[site] = self._numbers.get(site, 0) + 1
         control, self.control = self.control, 0
-        self.arrivals.append(
-            Arrival(site, nth, control >> REP_START_SHIFT & REP_MASK, control >> REP_COUNT_SHIFT & REP_MASK)
-        )
+        self.arrivals.append(Arrival(site, nth, control >> REP_START_SHIFT & REP_MASK, control >> REP_COUNT_SHIFT & REP_MASK))
         return super().arrive(site)
 
     @contextmanager
@@ -69,8 +73,18 @@ class RecordingWorld(World):
     faults: RecordingPlan
 
     def _door(self, control: int, page: bytearray, output: bytearray) -> int:
-        self.faults.control = control
-        return super()._door(control, page, output)
+        faults = self.faults
+        faults.control = control
+        fired = len(faults.fired)
+        word = super()._door(control, page, output)
+        if (
+            word & STATUS_MASK and len(faults.fired) == fired
+        ):  # refused anyhow: only what it did before that could be refused earlier
+            arrival = faults.arrivals[-1]
+            faults.arrivals[-1] = arrival._replace(
+                elements=word >> REP_COUNT_SHIFT & REP_MASK if arrival.elements else 0, failed=True
+            )
+        return word
 
 
 __all__ = ["Arrival", "RecordingPlan", "RecordingWorld"]
