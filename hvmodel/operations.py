@@ -8,18 +8,29 @@ any subset of a trace is a trace.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from hvmodel.faults import Fault
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """What every operation has: a kind, and the faults to inject while it runs."""
-
-    kind: ClassVar[str] = ""
-    faults: tuple[Fault, ...] = field(default=(), kw_only=True)
+from hvmodel.ioctls import (
+    AccessPin,
+    DmaMap,
+    DmaUnmap,
+    Exit,
+    HwptAlloc,
+    HwptFree,
+    IoasMap,
+    IoasRevoke,
+    IoasUnmap,
+    IommufdAttach,
+    IommufdClose,
+    IommufdDetach,
+    MsiMap,
+    VfioJoin,
+    VfioLeave,
+    VfioMap,
+    VfioUnmap,
+)
+from hvmodel.operation import Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +276,11 @@ KINDS: dict[str, type[Operation]] = {
         Lookup,
         DriverMap,
         DriverUnmap,
+        VfioJoin,
+        VfioLeave,
+        VfioMap,
+        VfioUnmap,
+        Exit,
         Recover,
     )
 }
@@ -272,6 +288,15 @@ KINDS: dict[str, type[Operation]] = {
 
 ADDRESS_FIELDS = frozenset({"iova", "paddr", "pgsize"})
 """Fields that hold bytes and are written in hex."""
+
+FLAGS = ("mapped", "probe", "mmio", "small", "short")
+"""Fields that are true or false."""
+
+WORDS = ("by", "prot", "gfp", "piece", "gap", "hwpt", *FLAGS)
+"""Fields that are left out where they are as usual."""
+
+RANGES = (Map, Unmap, VfioMap, VfioUnmap, IoasMap, IoasUnmap, AccessPin, DmaMap)
+"""Kinds whose ``pages`` begin at their ``iova``."""
 
 
 def arguments(operation: Operation) -> dict[str, object]:
@@ -296,7 +321,7 @@ def describe(operation: Operation) -> str:
     parts = []
     for name, value in arguments(operation).items():
         default = type(operation).__dataclass_fields__[name].default
-        if value == default and name in ("by", "prot", "gfp", "mapped"):
+        if value == default and name in WORDS:
             continue
         text = hex(value) if name in ADDRESS_FIELDS and isinstance(value, int) else str(value)
         if name == "by":
@@ -306,3 +331,56 @@ def describe(operation: Operation) -> str:
     if operation.faults:
         text += f"  [refused: {'; '.join(str(fault) for fault in operation.faults)}]"
     return text
+
+
+__all__ = [
+    "ADDRESS_FIELDS",
+    "FLAGS",
+    "KINDS",
+    "RANGES",
+    "WORDS",
+    "AccessPin",
+    "Alloc",
+    "Attach",
+    "Boot",
+    "Claim",
+    "Detach",
+    "Disown",
+    "DmaMap",
+    "DmaUnmap",
+    "DriverMap",
+    "DriverUnmap",
+    "Exit",
+    "Free",
+    "HwptAlloc",
+    "HwptFree",
+    "IoasMap",
+    "IoasRevoke",
+    "IoasUnmap",
+    "IommufdAttach",
+    "IommufdClose",
+    "IommufdDetach",
+    "Kexec",
+    "Lookup",
+    "Map",
+    "MapScattered",
+    "MsiMap",
+    "Operation",
+    "Probe",
+    "Recover",
+    "Release",
+    "Replace",
+    "Reset",
+    "Unmap",
+    "Unplug",
+    "VfioJoin",
+    "VfioLeave",
+    "VfioMap",
+    "VfioUnmap",
+    "VmCreate",
+    "VmDelete",
+    "VmFinalise",
+    "arguments",
+    "describe",
+    "field_names",
+]

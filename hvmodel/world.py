@@ -83,8 +83,8 @@ class World:
         self._handlers: dict[type[ops.Operation], Callable[..., int | None]] = {
             cls: getattr(self, f"_{kind.replace('-', '_')}", self._by_user) for kind, cls in ops.KINDS.items()
         }
-        """The method of each operation, called like its kind: ``vm-create`` is done by ``_vm_create``. What has none is asked by user
-        space."""
+        """The method of each operation, called like its kind: ``vm-create`` is done by ``_vm_create``. What has none is asked by
+        user space."""
 
     # --- construction -----------------------------------------------------------------------------------------------------
 

@@ -2,4 +2,4 @@
 
 from machines.machine import machine
 
-EverythingMachine = machine("EverythingMachine", __doc__, ("probing", "lifetime", "attachment", "mapping"))
+EverythingMachine = machine("EverythingMachine", __doc__, ("probing", "lifetime", "attachment", "mapping", "user"))

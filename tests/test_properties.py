@@ -143,6 +143,8 @@ ROLLBACK = (ALLOC, ops.Map(1, MIB, 0x40000000, 256, faults=refused(MAP, done=20)
 
 CASES: dict[str, Case] = {
     "no-stale-mapping": Case((ALLOC, ops.Map(1, MIB, 0x40001000, 384), ops.Unmap(1, MIB, 384))),
+    "page-given-back": Case((ops.VfioJoin(), ops.VfioMap(1, MIB, 0x40001000, 384), ops.VfioUnmap(1, MIB, 384))),
+    "mapping-ends-with-its-page": Case((ops.VfioJoin(), ops.VfioMap(1, MIB, 0x40001000, 384), ops.VfioLeave())),
     "no-foreign-attach": Case(FELL_TO_ANOTHER),
     "touches-only-its-own": Case((ALLOC, ops.Alloc(2), ops.Map(2, 0, 0x40000000, 1)), WrongDomain),
     "blocked-is-blocked": Case((ops.VmCreate(1), ops.Claim(0, 1))),

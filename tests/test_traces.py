@@ -100,7 +100,8 @@ CALL_FAULTS = st.builds(
 )
 FAULTS = st.lists(KERNEL_FAULTS | CALL_FAULTS, max_size=3).map(tuple)
 ADDRESSES = st.integers(0, 64).map(lambda page: page << 12) | st.integers(0, U64)
-COUNTS = {"pages": 1 << 52, "runs": 1 << 12, "run_pages": 1 << 20, "stride": 1 << 30, "pgcount": 1 << 64}
+COUNTS = {"pages": 1 << 52, "runs": 1 << 12, "run_pages": 1 << 20, "stride": 1 << 30, "pgcount": 1 << 64, "piece": 1 << 20}
+COUNTS["gap"] = 1 << 30
 
 
 @st.composite
@@ -148,7 +149,7 @@ def field_values(name: str, config: Configuration) -> st.SearchStrategy[Any]:
     """What a field of an operation can hold."""
     if name in ("prot", "gfp"):
         return st.sampled_from(tuple(PROTS if name == "prot" else GFPS))
-    if name == "mapped":
+    if name in ops.FLAGS:
         return st.booleans()
     if name in ops.ADDRESS_FIELDS:
         return ADDRESSES
@@ -156,7 +157,7 @@ def field_values(name: str, config: Configuration) -> st.SearchStrategy[Any]:
         return st.integers(0, len(config.devices) - 1)
     if name == "group":
         return st.sampled_from([device.group for device in config.devices])
-    low = 1 if name in ("domain", "vm", "runs", "run_pages") else 0
+    low = 1 if name in ("domain", "vm", "runs", "run_pages", "container", "ioas") else 0
     if name in COUNTS:
         return st.integers(low, 600) | st.integers(low, COUNTS[name])
     return st.integers(low, 3)
@@ -291,10 +292,12 @@ RICH = {
         {"op": "map-scattered", "domain": 1, "iova": "0x200000", "paddr": "0x0", "runs": 2, "run_pages": 1, "stride": 2},
         {"op": "driver-map", "domain": 1, "iova": "0x0", "paddr": "0x0", "pgsize": "0x1000", "pgcount": 1, "mapped": False},
         {"op": "unmap", "domain": 1, "iova": "0x100000", "pages": 16},
+        {"op": "vfio-join", "container": 1, "group": 0, "probe": True},
+        {"op": "vfio-map", "container": 1, "iova": "0x300000", "paddr": "0x0", "pages": 5, "piece": 2, "gap": 1, "mmio": True},
         {"op": "recover"},
     ],
     "observed": [
-        {}, {}, {"answer": "ok"}, {}, {}, {}, {}, {},
+        {}, {}, {}, {}, {"answer": "ok"}, {}, {}, {}, {}, {},
         {"answer": "done", "more": 3, "calls": [{"call": "free", "answer": "", "more": 1, "hypercalls": [
             {"call": "DELETE_DEVICE_DOMAIN", "status": "SUCCESS", "done": 1, "refused": True, "times": 2}]}]},
     ],

@@ -53,6 +53,10 @@ class DomainBook:
     """A device that was in it vanished without a word to the driver (A15): what it counts is not judged."""
     pgsize_bitmap: int = 0
     alive: bool = True
+    pinned: bool = False
+    """Whoever maps memory in it has pinned that memory, and gives it back when it is unmapped (``memory.py``)."""
+    forgiven: PageSet = field(default_factory=PageSet)
+    """Pages that were given back while they may be mapped, for a reason that no driver can avoid."""
     request_from: int = 0
     """The last extent before the map request that runs: limbo of older ones is not its doing (M7, M8)."""
 
@@ -63,6 +67,8 @@ class DomainBook:
         self.pages.set(start, end, frame, tag(self.next_extent, prot))
         if self.aside:
             self.aside.discard(start, end)
+        if self.forgiven:
+            self.forgiven.discard(start, end)
 
     def limbo(self, start: int, end: int) -> None:
         """Held pages of the range become limbo."""

@@ -226,7 +226,12 @@ class IommuCore(Mapping):
             domain.type = kind
         return book
 
-    def _alloc_paging(self, device: Device, by: int, handle: int | None = None) -> DomainBook | int:
+    def domain_for(self, device: Device, by: int, name: str) -> DomainBook | int:
+        """``iommu_paging_domain_alloc`` for a caller that keeps the domain itself, under a name of its own and a number that makes
+        it the only one; or a negative errno."""
+        return self._alloc_paging(device, by, name=name)
+
+    def _alloc_paging(self, device: Device, by: int, handle: int | None = None, name: str = "") -> DomainBook | int:
         """``iommu_paging_domain_alloc``: a domain or a negative errno (C1, C2); NULL counts as -ENOMEM."""
         assert self.ops is not None
         if handle is None:
@@ -246,6 +251,8 @@ class IommuCore(Mapping):
             created = set(hypervisor.domains) - existing
             group = device.group
             book.name = f"domain {handle}" if handle > 0 or group is None else f"blocking domain of group {group.number}"
+            if name:
+                book.name, book.pinned = f"{name} ({-handle})", True
             if created:
                 book.hv_id = created.pop()
                 book.place = Place("domain", book.hv_id)

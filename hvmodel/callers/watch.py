@@ -91,6 +91,9 @@ class Watch:
     def unmap_request(self, book: DomainBook, start: int, end: int, total: int, legal: bool) -> None:
         """``iommu_unmap`` of the pages ``[start, end)`` returned ``total`` bytes."""
 
+    def given_back(self, frames: list[tuple[int, int]]) -> None:
+        """The last pins of these ranges of frames went: the memory is the kernel's again, which may give it to anybody."""
+
     def told_to_leave(self) -> bool:
         """Whether an attach of the running call answered that the device has to leave its place first."""
         return False

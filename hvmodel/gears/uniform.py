@@ -55,6 +55,15 @@ _FIELDS: dict[str, Callable[[Chooser], Any]] = {
     "prot": lambda choose: choose.pick(("r", "w", "rw")),
     "gfp": lambda choose: choose.pick(("kernel", "atomic")),
     "mapped": lambda choose: choose.below(2) == 0,
+    "container": lambda choose: 1 + choose.below(2),
+    "ioas": lambda choose: 1 + choose.below(2),
+    "hwpt": lambda choose: choose.below(3),
+    "piece": lambda choose: choose.below(2) * choose.below(256),
+    "gap": lambda choose: choose.below(512),
+    "probe": lambda choose: choose.below(4) == 0,
+    "mmio": lambda choose: choose.below(4) == 0,
+    "small": lambda choose: choose.below(8) == 0,
+    "short": lambda choose: choose.below(8) == 0,
 }
 """How each field of an operation is drawn."""
 

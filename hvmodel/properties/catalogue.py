@@ -39,6 +39,12 @@ PROPERTIES: dict[str, Property] = _table(
         "drivers/iommu/iommu.c:iommu_unmap, vfio_iommu_type1.c:vfio_unmap_unpin (unpins what is reported unmapped)",
     ),
     (
+        "page-given-back",
+        "no device reaches memory whose last pin is gone: it is the kernel's, which gives it to anybody",
+        "isolation",
+        "vfio_iommu_type1.c:vfio_unmap_unpin, iommufd/pages.c:__iopt_area_unfill_domain (must not unpin what is still DMA mapped)",
+    ),
+    (
         "no-foreign-attach",
         "a device is in a place that the caller's books allow, never with another guest",
         "isolation",
@@ -151,6 +157,12 @@ PROPERTIES: dict[str, Property] = _table(
         "when every caller is done and faults are lifted, nothing is left and the same work again deposits nothing more",
         "leak",
         "drivers/iommu/iommu.c:iommu_deinit_device, TLFS 2.0 7.1.1 (memory pools)",
+    ),
+    (
+        "mapping-ends-with-its-page",
+        "no domain maps memory whose last pin is gone, also if no device is in it: the next one that is attached reaches it",
+        "bookkeeping",
+        "vfio_iommu_type1.c:vfio_unmap_unpin (all domains are unmapped before the pages are unpinned)",
     ),
     (
         "tree-matches-hypervisor",

@@ -13,12 +13,13 @@ from hvmodel.hypervisor import abi
 from hvmodel.kernel.iommu import GFP_ATOMIC, Device
 from hvmodel.properties.hypercalls import HypercallJudge
 from hvmodel.properties.lifetime import LifetimeJudge
+from hvmodel.properties.memory import MemoryJudge
 from hvmodel.properties.pages import PageJudge
 from hvmodel.properties.places import PlaceJudge
 from hvmodel.properties.verdicts import HypercallRecord
 
 
-class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
+class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, MemoryJudge, Watch):
     """All properties of one run."""
 
     def __init__(self) -> None:
@@ -148,6 +149,9 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, Watch):
 
     def unmap_request(self, book: DomainBook, start: int, end: int, total: int, legal: bool) -> None:
         self.judge_unmap_request(book, start, end, total, legal)
+
+    def given_back(self, frames: list[tuple[int, int]]) -> None:
+        self.judge_given_back(frames)
 
     def attach_request(self, name: str) -> None:
         self.judge_books()

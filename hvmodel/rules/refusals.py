@@ -28,6 +28,11 @@ SITES: dict[str, tuple[str, ...]] = {
     "unmap": ("UNMAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
     "driver-map": ("MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
     "driver-unmap": ("UNMAP_DEVICE_GPA_PAGES",),
+    "vfio-join": (*_MOVES, "CREATE_DEVICE_DOMAIN", "DELETE_DEVICE_DOMAIN", "MAP_DEVICE_GPA_PAGES", KZALLOC),
+    "vfio-leave": (*_MOVES, "UNMAP_DEVICE_GPA_PAGES", "DELETE_DEVICE_DOMAIN"),
+    "vfio-map": ("MAP_DEVICE_GPA_PAGES", "MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
+    "vfio-unmap": ("UNMAP_DEVICE_GPA_PAGES",),
+    "exit": (*_MOVES, "UNMAP_DEVICE_GPA_PAGES", "DELETE_DEVICE_DOMAIN"),
 }
 """Where an operation of each kind can be refused."""
 

@@ -41,7 +41,7 @@ RuleFunction = Callable[[Scene, Chooser], "ops.Operation | None"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule with its subject (attachment, mapping, probing, lifetime), usual weight and the level that it needs."""
+    """A rule with its subject (attachment, mapping, probing, lifetime, user), usual weight and the level that it needs."""
 
     name: str
     subject: str
@@ -80,8 +80,10 @@ def propose(scene: Scene, chosen: Rule, choose: Chooser) -> ops.Operation | None
 # --- who and what -------------------------------------------------------------------------------------------------------
 
 
-def _group(scene: Scene, choose: Chooser) -> Group | None:
-    groups = list(scene.world.books.groups.values())
+def _group(scene: Scene, choose: Chooser, held: bool = False) -> Group | None:
+    """A group whose devices no process has open; or, with ``held``, any."""
+    taken = scene.world.user.held
+    groups = [group for group in scene.world.books.groups.values() if held or group.number not in taken]
     return choose.pick(groups) if groups else None
 
 
@@ -253,7 +255,7 @@ def detach_group(scene: Scene, choose: Chooser) -> ops.Operation | None:
 @rule("attachment", 8)
 def reset_device(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """Reset one device: any, or the one that joined its group last."""
-    group = _group(scene, choose)
+    group = _group(scene, choose, held=True)
     if group is None:
         return None
     device = choose.pick(group.devices) if choose.below(2) == 0 else group.devices[-1]
@@ -394,3 +396,8 @@ def driver_unmap(scene: Scene, choose: Chooser) -> ops.Operation | None:
     iova = (scene.values.near(choose, run) if run is not None else choose.below(1 << 12)) << 12
     pgsize, pgcount = choose.pick(((4096, 0), (4096, 1), (2048, 1), (1 << 20, 1), (1 << 63, 2)))
     return ops.DriverUnmap(book.handle, iova, pgsize, pgcount)
+
+
+from hvmodel.rules import user as _user  # noqa: E402 - its rules are registered with these, whoever asks for them
+
+assert _user

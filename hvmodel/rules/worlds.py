@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hvmodel.callers.levels import LEVELS
+from hvmodel.callers.levels import KERNEL, LEVELS
 from hvmodel.configuration import DEVICES, Configuration, PciFunction
 from hvmodel.hypervisor.policies import PROFILES, QUESTIONS
 from hvmodel.rules.chooser import Chooser
@@ -89,6 +89,11 @@ def _skip_list(choose: Chooser, devices: tuple[PciFunction, ...]) -> str:
     return choose.pick(("", " ")).join(entries)
 
 
+FULL = 16
+_MIXES = ((FULL, 0), (FULL, 0), (FULL, 0), (FULL, FULL // 2), (FULL // 8, FULL))
+"""How much of a run are requests of the core that something else than user space makes, and how much comes from user space."""
+
+
 def draw_scene(choose: Chooser, world: World, level: int) -> tuple[Scene, list[Rule], list[int]]:
     """The run's taste: which rules, how often, how large, how faulty. Returns the scene, its rules and their cumulative weights."""
     scene = Scene(
@@ -100,6 +105,7 @@ def draw_scene(choose: Chooser, world: World, level: int) -> tuple[Scene, list[R
         room=choose.pick((1, 2, 3, 4, 6)),
     )
     drop = choose.pick((0, 0, 10, 25))
+    core, user = choose.pick(_MIXES if level > KERNEL else _MIXES[-3:])
     rules: list[Rule] = []
     weights: list[int] = []
     total = 0
@@ -107,7 +113,10 @@ def draw_scene(choose: Chooser, world: World, level: int) -> tuple[Scene, list[R
         needed = rule.name in ("alloc_domain", "map_fresh", "attach_domain")
         if rule.level > level or (not needed and choose.chance(drop)):
             continue
-        total += rule.weight * choose.pick((1, 2, 2, 4))
+        weight = rule.weight * choose.pick((1, 2, 2, 4)) * (user if rule.subject == "user" else core) // FULL
+        if not weight and not needed:
+            continue
+        total += max(weight, 1)
         rules.append(rule)
         weights.append(total)
     return scene, rules, weights

@@ -36,6 +36,8 @@ _LIMITS = {
     "run_pages": 1 << 20,
     "stride": 1 << 30,
     "pgcount": 1 << 64,
+    "piece": 1 << 20,
+    "gap": 1 << 30,
     "by": 1 << 16,
     "vm": 1 << 16,
 }
@@ -78,7 +80,7 @@ def operation_out(operation: ops.Operation) -> dict[str, Any]:
     """One operation as JSON data. Fields of the operation are always written; ``by``, ``prot`` and the like only if unusual."""
     result: dict[str, Any] = {"op": operation.kind}
     for name, value in ops.arguments(operation).items():
-        if name in ("by", "prot", "gfp", "mapped") and value == type(operation).__dataclass_fields__[name].default:
+        if name in ops.WORDS and value == type(operation).__dataclass_fields__[name].default:
             continue
         result[name] = hex(value) if name in _HEX_FIELDS and isinstance(value, int) else value
     if operation.faults:
@@ -173,7 +175,7 @@ def _operation_in(value: Any, where: str, config: Configuration) -> ops.Operatio
             arguments[name] = choice(given, place, tuple(PROTS))
         elif name == "gfp":
             arguments[name] = choice(given, place, tuple(GFPS))
-        elif name in ("mapped",):
+        elif name in ops.FLAGS:
             arguments[name] = boolean(given, place)
         elif name in _HEX_FIELDS:
             arguments[name] = integer(given, place, 0, (1 << 64) - 1)
@@ -184,7 +186,7 @@ def _operation_in(value: Any, where: str, config: Configuration) -> ops.Operatio
             if arguments[name] not in {device.group for device in config.devices}:
                 raise fail(place, f"no device is in group {arguments[name]}")
         else:
-            low = 1 if name in ("domain", "vm", "runs", "run_pages") else 0
+            low = 1 if name in ("domain", "vm", "runs", "run_pages", "container", "ioas") else 0
             arguments[name] = integer(given, place, low, _LIMITS.get(name, 1 << 31))
     faults = tuple(
         _fault_in(f, f"{where}.faults[{i}]") for i, f in enumerate(array(value.get("faults", []), f"{where}.faults", 64))

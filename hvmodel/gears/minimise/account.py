@@ -11,7 +11,10 @@ from hvmodel import operations as ops
 from hvmodel.faults import Fault
 from hvmodel.gears.minimise.trial import Case, Hit
 
-_HANDLES = (("domain", "domain"), ("group", "group"), ("vm", "vm"), ("by", "vm"))
+_HANDLES = (
+    ("domain", "domain"), ("group", "group"), ("vm", "vm"), ("by", "vm"), ("container", "container"), ("ioas", "ioas"),
+    ("hwpt", "hwpt"),
+)  # fmt: skip
 
 Handle = tuple[str, int]
 """A domain, a group or a VM: ("domain", 3). A device counts as its group."""
@@ -109,7 +112,7 @@ def closed(operations: Sequence[ops.Operation], chosen: set[int]) -> tuple[ops.O
         booted = booted or isinstance(operation, ops.Boot)
         for name, kind in _HANDLES:
             value = getattr(operation, name, 0)
-            if value and kind != "group":
+            if value and kind in ("domain", "vm"):
                 needed.add((kind, value))
     return tuple(operations[index] for index in sorted(kept))
 

@@ -14,7 +14,12 @@ from hvmodel.gears.minimise.weight import FAILED, FIRST, FRAME, SECOND, SHORT
 from hvmodel.rules.refusals import ANSWERS, SHORTAGES
 
 _STATUSES = (FAILED, SHORT, *sorted({*ANSWERS, *SHORTAGES} - {FAILED, SHORT}))
-_COUNTS = (("runs", 1), ("run_pages", 1), ("stride", 0), ("pgcount", 0))
+_COUNTS = (("runs", 1), ("run_pages", 1), ("stride", 0), ("pgcount", 0), ("piece", 0), ("gap", 0))
+_WORDS = (
+    ("prot", "rw"), ("gfp", "kernel"), ("mapped", True), ("pgsize", 0x1000), ("by", 0), ("by", 1), ("probe", False),
+    ("mmio", False), ("small", False), ("short", False), ("hwpt", 0), ("piece", 0),
+)  # fmt: skip
+_NAMES = (("domain", "domain"), ("vm", "vm"), ("by", "vm"), ("container", "container"), ("ioas", "ioas"), ("hwpt", "hwpt"))
 
 
 def changed(case: Case, index: int, operation: ops.Operation) -> Case:
@@ -51,7 +56,7 @@ def _ordinary(operation: ops.Operation) -> Iterator[ops.Operation]:
 def plainer_words(case: Case) -> Iterator[Case]:
     """Protections, flags and threads as usual, one after another."""
     for index, operation in enumerate(case.operations):
-        for name, plain in (("prot", "rw"), ("gfp", "kernel"), ("mapped", True), ("pgsize", 0x1000), ("by", 0), ("by", 1)):
+        for name, plain in _WORDS:
             value = getattr(operation, name, plain)
             if value != plain and not (name == "by" and not value):
                 yield changed(case, index, _with(operation, **{name: plain}))
@@ -85,7 +90,7 @@ def smaller_counts(trials: Trials, best: Hit) -> Hit:
                 return _counted(case, index, name, number)
 
             best = smaller_number(trials, best, value, least, make)
-        if len(best.case.operations) == count and isinstance(operation, ops.Map | ops.Unmap) and operation.pages > 1:
+        if len(best.case.operations) == count and isinstance(operation, ops.RANGES) and operation.pages > 1:
 
             def resize(case: Case, number: int, index: int = index) -> Case | None:
                 return changed(case, index, _with(case.operations[index], pages=number))
@@ -180,16 +185,16 @@ def fewer_done(trials: Trials, best: Hit) -> Hit:
 
 
 def renumbered(case: Case) -> Iterator[Case]:
-    """Domains and VMs numbered from 1, in order of appearance."""
-    names: dict[str, dict[int, int]] = {"domain": {}, "vm": {0: 0}}
+    """Domains, VMs, containers and the like numbered from 1, in order of appearance."""
+    names: dict[str, dict[int, int]] = {"domain": {}, "vm": {0: 0}, "container": {}, "ioas": {}, "hwpt": {0: 0}}
     result = []
     for operation in case.operations:
         changes: dict[str, int] = {}
-        for name, kind in (("domain", "domain"), ("vm", "vm"), ("by", "vm")):
+        for name, kind in _NAMES:
             value = getattr(operation, name, None)
             if value is not None:
                 known = names[kind]
-                changes[name] = known.setdefault(value, len(known) + (kind == "domain"))
+                changes[name] = known.setdefault(value, len(known) + (0 not in known))
         result.append(_with(operation, **changes) if changes else operation)
     yield Case(case.config, tuple(result))
 

@@ -28,7 +28,7 @@ def points(operations: Sequence[ops.Operation]) -> list[int]:
         iova = getattr(operation, "iova", None)
         if iova is not None:
             found.add(iova >> 12)
-            if isinstance(operation, ops.Map | ops.Unmap):
+            if isinstance(operation, ops.RANGES):
                 found.add((iova >> 12) + operation.pages)
             elif isinstance(operation, ops.MapScattered):
                 found.add((iova >> 12) + operation.runs * operation.run_pages)
@@ -45,7 +45,7 @@ def moved(operations: Sequence[ops.Operation], to: Callable[[int], int]) -> tupl
             continue
         page = iova >> 12
         changes: dict[str, Any] = {"iova": (to(page) << 12) + (iova & 0xFFF)}
-        if isinstance(operation, ops.Map | ops.Unmap):
+        if isinstance(operation, ops.RANGES):
             changes["pages"] = to(page + operation.pages) - to(page)
             if changes["pages"] < 1 <= operation.pages:
                 return None
@@ -96,7 +96,7 @@ def plainest(case: Case) -> Iterator[Case]:
 def _plain_words(operation: ops.Operation) -> ops.Operation:
     if isinstance(operation, ops.Map):
         return replace(operation, paddr=FRAME, prot="rw", gfp="kernel")
-    if isinstance(operation, ops.MapScattered):
+    if isinstance(operation, ops.MapScattered | ops.VfioMap | ops.IoasMap | ops.DmaMap):
         return replace(operation, paddr=FRAME)
     return operation
 

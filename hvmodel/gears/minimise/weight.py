@@ -30,12 +30,14 @@ PLAIN = Configuration()
 
 KINDS = (
     "boot", "vm-create", "recover", "alloc", "claim", "map", "unmap", "attach", "detach", "disown", "free", "release", "probe",
+    "vfio-join", "vfio-map", "vfio-unmap", "vfio-leave", "iommufd-attach", "ioas-map", "ioas-unmap", "iommufd-detach",
+    "iommufd-close", "hwpt-alloc", "hwpt-free", "exit", "dma-map", "dma-unmap", "msi-map", "access-pin", "ioas-revoke",
     "reset", "lookup", "vm-delete", "replace", "map-scattered", "driver-map", "driver-unmap", "vm-finalise", "unplug", "kexec",
 )  # fmt: skip
 KIND_RANK = {kind: KINDS.index(kind) if kind in KINDS else len(KINDS) for kind in ops.KINDS}
 """Kinds of operation, the most ordinary first."""
 
-_SIZES = ("pages", "runs", "run_pages", "stride", "pgcount", "pgsize")
+_SIZES = ("pages", "runs", "run_pages", "stride", "pgcount", "pgsize", "piece", "gap")
 
 
 def lighter(
@@ -98,6 +100,7 @@ def operations_weight(operations: Sequence[ops.Operation]) -> tuple[Any, ...]:
 def operation_weight(operation: ops.Operation) -> tuple[Any, ...]:
     """One operation: refusals, kind, unusual words, sizes, details of refusals, device, addresses, bare values."""
     words = sum(getattr(operation, name, plain) != plain for name, plain in (("prot", "rw"), ("gfp", "kernel"), ("mapped", True)))
+    words += sum(bool(getattr(operation, name, False)) for name in ("probe", "mmio", "small", "short"))
     words += 2 * (getattr(operation, "by", 0) != 0)
     sizes = sum(getattr(operation, name, 0) for name in _SIZES)
     place = getattr(operation, "device", 0) + getattr(operation, "group", 0)

@@ -34,6 +34,10 @@ def _by(operation: Any) -> str:
     return f", by the process of VM {operation.by}" if operation.by else ""
 
 
+def _process(by: int) -> str:
+    return f"The process of VM {by}" if by else "Every host application"
+
+
 def _memory(operation: Any) -> str:
     how = _PROTS.get(operation.prot, operation.prot) + (", GFP_ATOMIC" if operation.gfp == "atomic" else "")
     return f"iova {operation.iova:#x} to {operation.paddr:#x}, {how}"
@@ -87,6 +91,23 @@ def _reset(op: ops.Reset, config: Configuration) -> str:
     return f"PCI reset of {_device(op.device, config)} (pci_dev_reset_iommu_prepare, _done): blocked, then attached again{_by(op)}"
 
 
+def _user_memory(op: Any) -> str:
+    """Of a map that user space asks for: how much, where, and how it lies."""
+    lies = f" in pieces of {counted(op.piece, 'page')}, {counted(op.gap, 'page')} apart" if op.piece and op.gap else ""
+    what = "of another device's BAR" if op.mmio else "of memory"
+    return f"{span(op.pages)} {what}{lies}: iova {op.iova:#x} to {op.paddr:#x}, {_PROTS.get(op.prot, op.prot)}"
+
+
+def _vfio_join(op: ops.VfioJoin, config: Configuration) -> str:
+    how = ", as Linux 6.12 does it, with its probe for large pages" if op.probe else ""
+    return f"VFIO_GROUP_SET_CONTAINER: {_group(op.group, config)} joins VFIO container {op.container}{how}{_by(op)}"
+
+
+def _vfio_unmap(op: ops.VfioUnmap, _config: Configuration) -> str:
+    what = f"{span(op.pages)} from iova {op.iova:#x}" if op.pages else "everything"
+    return f"VFIO_IOMMU_UNMAP_DMA in container {op.container}: {what}"
+
+
 _WORDS: dict[type[ops.Operation], Callable[[Any, Configuration], str]] = {
     ops.Boot: _boot,
     ops.Kexec: lambda op, config: "kexec: a new kernel boots; the old one cleaned nothing up, the hypervisor's state stays",
@@ -110,6 +131,11 @@ _WORDS: dict[type[ops.Operation], Callable[[Any, Configuration], str]] = {
     ops.Lookup: lambda op, config: f"iommu_iova_to_phys in domain {op.domain}: iova {op.iova:#x}",
     ops.DriverMap: _driver_map,
     ops.DriverUnmap: _driver_unmap,
+    ops.VfioJoin: _vfio_join,
+    ops.VfioLeave: lambda op, config: f"The last file of {_group(op.group, config)} is closed: it leaves its VFIO container",
+    ops.VfioMap: lambda op, config: f"VFIO_IOMMU_MAP_DMA in container {op.container}: {_user_memory(op)}",
+    ops.VfioUnmap: _vfio_unmap,
+    ops.Exit: lambda op, config: f"{_process(op.by)} dies: its files are closed in the order of their numbers",
     ops.Recover: lambda op, config: "The end: nothing is refused any more, everything is given back, then all is done once more",
 }
 
