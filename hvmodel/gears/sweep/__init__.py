@@ -77,12 +77,11 @@ class Sweep:
             yield played
             if played.unfired:
                 continue
-            again = self._again(played)
-            if again is not None:
-                self.count.again += 1
-                yield self._play(again, clean)
+            yield from self._once_more(played, clean)
             for beyond in self._beyond(played, clean, known):
-                yield self._play(beyond, clean)
+                second = self._play(beyond, clean)
+                yield second
+                yield from self._once_more(second, clean)
         if self.pairs:
             yield from self._in_pairs(clean)
 
@@ -107,13 +106,14 @@ class Sweep:
                 for fault in answers(arrival):
                     yield Combination((Refusal(index, fault),))
 
-    def _again(self, played: Played) -> Combination | None:
+    def _once_more(self, played: Played, clean: Played) -> Iterator[Played]:
         """The same with a caller that asks again, if something failed that can be asked for again."""
-        (refusal,) = played.combination.refusals
-        result = played.results[refusal.index]
-        failed = result is not None and result < 0 and refusal.fault.times is not None
-        kind = self.subject.operations[refusal.index].kind
-        return Combination(played.combination.refusals, again=True) if failed and kind in AGAIN else None
+        last = played.combination.refusals[-1]
+        result = played.results[last.index]
+        failed = result is not None and result < 0 and all(refusal.fault.times for refusal in played.combination.refusals)
+        if failed and self.subject.operations[last.index].kind in AGAIN:
+            self.count.again += 1
+            yield self._play(Combination(played.combination.refusals, again=True), clean)
 
     def _beyond(self, played: Played, clean: Played, known: set[object]) -> Iterator[Combination]:
         """A second refusal at each place of the operation that only the first one led to; not if another answer, or the same one to

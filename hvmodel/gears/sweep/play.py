@@ -30,8 +30,8 @@ class Subject:
 
 
 def without_repeats(subjects: Sequence[Subject]) -> list[Subject]:
-    """The same subjects, each of which leaves out the operations at its beginning that an earlier one sweeps from the same start: the
-    same places in the same states. What follows a refusal there is the earlier one's life, then."""
+    """The same subjects, each of which leaves out the operations at its beginning that an earlier one sweeps from the same start:
+    the same places in the same states. What follows a refusal there is the earlier one's life, then."""
     seen: set[tuple[Configuration, tuple[ops.Operation, ...]]] = set()
     result = []
     for subject in subjects:
