@@ -5,12 +5,13 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DRIVER ?= posted-v0
 ARGS   ?=
+TRACES ?=
 OPERATIONS ?= 10000000
 BUDGET ?= 8h
 STATE  ?= nightly/$(subst /,-,$(DRIVER))
 
 .DEFAULT_GOAL := help
-.PHONY: help hunt nightly soak detect test replay explain bench fuzz coverage lint clean
+.PHONY: help hunt sweep nightly soak detect test replay explain bench fuzz coverage lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb text; do printf '%-14s %s\n' "$$verb" "$$text"; done
@@ -23,6 +24,9 @@ $(STAMP): pyproject.toml
 
 hunt: $(STAMP) ## search the posted driver (DRIVER=...) for findings; traces go to findings/DRIVER/
 	@$(BIN)/hvmodel hunt --driver $(DRIVER) $(ARGS) || [ $$? -eq 1 ]
+
+sweep: $(STAMP) ## run traces of ordinary life (TRACES=...) once for each place and answer of a refusal, on DRIVER=...
+	@$(BIN)/hvmodel sweep $(TRACES) --driver $(DRIVER) $(ARGS) || [ $$? -eq 1 ]
 
 nightly: $(STAMP) ## search for a night (BUDGET=8h) and say what is new; what is known stays in STATE=nightly/DRIVER
 	$(BIN)/hvmodel nightly --driver $(DRIVER) --budget $(BUDGET) --state $(STATE) $(ARGS)

@@ -128,15 +128,31 @@ def reproduce(driver: str, place: Place, known: set[tuple[str, str]]) -> Finding
     code = _end(process, 0.5)
     if code == 0 or len(told) < 2:
         return None
-    config, operations = told[0], told[1:]
-    if (operations[-1].kind, _said(code)) in known:
+    return _finding(driver, told[0], told[1:], _said(code), known, place.level, place.seed)
+
+
+def ending(
+    driver: str, config: Configuration, operations: list[Operation], known: set[tuple[str, str]], level: int, seed: str
+) -> Finding | None:
+    """The finding that a driver ends its process in these operations; None if it does not, or if it is ``known``, as above."""
+    for end in range(1, len(operations) + 1):
+        how = how_it_ends(config, operations[:end], driver)
+        if how is not None:
+            return _finding(driver, config, operations[:end], how, known, level, seed)
+    return None
+
+
+def _finding(
+    driver: str, config: Configuration, operations: list[Operation], how: str, known: set[tuple[str, str]], level: int, seed: str
+) -> Finding | None:
+    if (operations[-1].kind, how) in known:
         return None
-    known.add((operations[-1].kind, _said(code)))
-    operations, how = _shorter(config, operations, driver, _said(code))
+    known.add((operations[-1].kind, how))
+    operations, how = _shorter(config, operations, driver, how)
     kind = operations[-1].kind
     detail = f"the process that runs the driver {how} in a {kind}"
     violation = Violation("every-call-ends", "process", detail, kind, ("process", how))
-    return Finding(Minimised(config, operations, violation, place.level), driver, GEAR, place.seed)
+    return Finding(Minimised(config, operations, violation, level), driver, GEAR, seed)
 
 
 def _shorter(config: Configuration, operations: list[Operation], driver: str, how: str) -> tuple[list[Operation], str]:

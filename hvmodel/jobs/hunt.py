@@ -119,7 +119,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Hit:
-    """A violation as the walk saw it, before it is minimised. ``sites`` is where its operation was refused."""
+    """A violation as a gear saw it, before it is minimised. ``sites`` is where its operation was refused."""
 
     config: Configuration
     operations: list[Operation]
@@ -128,6 +128,7 @@ class Hit:
     level: int
     refused: bool
     seed: str
+    gear: str = "walk"
 
     @property
     def signature(self) -> Signature:
@@ -153,6 +154,10 @@ class Pending:
     def add(self, hit: Hit) -> None:
         """Queue a hit."""
         self._waiting.setdefault(hit.signature, []).append(hit)
+
+    def has_fresh(self, marks: Counter[object]) -> bool:
+        """Whether a hit waits whose mark has never been minimised."""
+        return any(not marks[signature[0]] for signature in self._waiting)
 
     def pop(self, found: dict[Signature, int], marks: Counter[object]) -> Hit | None:
         """The most promising hit, or None when none is worth the time. ``found`` is the lowest level at which a signature has been
@@ -205,21 +210,21 @@ class Hunter:
                 break
             self.at(Place(seed, profile, level, steps))
             stop_at_first = zlib.crc32(seed.encode()) & 1 == 1
-            run = walk(seed, options.driver, profile, level, steps, self._listener(seed, stop_at_first))
+            run = walk(seed, options.driver, profile, level, steps, self.listener(seed, stop_at_first))
             self.tally.add(run)
             while minimising < SHARE * (time.perf_counter() - started):
                 begun = time.perf_counter()
-                hit = self._pending.pop(self._found, self._marks)
-                if hit is None:
+                if not self.minimise_next():
                     break
-                self._minimise(hit)
                 minimising += time.perf_counter() - begun
             self.tally.seconds = time.perf_counter() - started
             if progress is not None:
                 progress(self)
         self.tally.skipped += len(self._pending)
 
-    def _listener(self, seed: str, stop_at_first: bool) -> Callable[[Run, Outcome], bool]:
+    def listener(self, seed: str, stop_at_first: bool, gear: str = "walk") -> Callable[[Run, Outcome], bool]:
+        """Who hears the violations of a run: it sets them aside for the minimiser."""
+
         def heard(run: Run, outcome: Outcome) -> bool:
             fresh = False
             sites = frozenset(fault.site for fault in outcome.fired)
@@ -233,10 +238,27 @@ class Hunter:
                     continue
                 fresh = fresh or count == 0
                 operations = operations or list(run.operations)
-                self._pending.add(Hit(run.config, operations, violation, sites, outcome.level, run.refused, seed))
+                self._pending.add(Hit(run.config, operations, violation, sites, outcome.level, run.refused, seed, gear))
             return fresh and stop_at_first
 
         return heard
+
+    def minimise_next(self) -> bool:
+        """Minimise the most promising hit that waits; False if none does."""
+        hit = self._pending.pop(self._found, self._marks)
+        if hit is not None:
+            self._minimise(hit)
+        return hit is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many hits wait for the minimiser."""
+        return len(self._pending)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether one of them resembles nothing that was found."""
+        return self._pending.has_fresh(self._marks)
 
     def _minimise(self, hit: Hit) -> None:
         violation = hit.violation
@@ -244,7 +266,7 @@ class Hunter:
         small = minimise(hit.config, hit.operations, self.options.driver, target)
         if small is None:
             raise AssertionError(f"a run does not repeat: seed {hit.seed}, {violation.property}")
-        self._keep(Finding(small, self.options.driver, "walk", hit.seed))
+        self._keep(Finding(small, self.options.driver, hit.gear, hit.seed))
         signature = hit.signature
         self._found[signature] = min(self._found.get(signature, len(LEVELS)), small.level)
         # What else fails at the end of the minimal trace needs no search of its own, only the last simplifications.
@@ -258,7 +280,7 @@ class Hunter:
             target = Target(violation.property, violation.call, violation.shape, sites)
             beside = minimise(small.config, small.operations, self.options.driver, target, limit=200)
             if beside is not None:
-                self._keep(Finding(beside, self.options.driver, "walk", hit.seed))
+                self._keep(Finding(beside, self.options.driver, hit.gear, hit.seed))
             self._found[known] = small.level
 
     def _keep(self, finding: Finding) -> None:
@@ -444,11 +466,16 @@ def written(directory: Path) -> list[Path]:
 
 def save(report: Report, directory: Path) -> None:
     """One trace file for each finding, named after property and number. Files of an earlier hunt are replaced."""
+    save_findings(report.findings, directory)
+
+
+def save_findings(findings: list[Finding], directory: Path) -> None:
+    """The same for findings of any gear."""
     directory.mkdir(parents=True, exist_ok=True)
     for old in written(directory):
         old.unlink()
     numbers: dict[str, int] = {}
-    for finding in report.findings:
+    for finding in findings:
         number = numbers[finding.property_id] = numbers.get(finding.property_id, 0) + 1
         path = directory / f"{finding.property_id}-{number:02d}.json"
         write(finding.as_trace(), path)

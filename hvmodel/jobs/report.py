@@ -68,7 +68,7 @@ def print_report(report: Report, console: Console) -> None:
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     if report.groups:
-        _print_rows(report.groups, console)
+        print_rows(report.groups, console)
         console.print(
             Text(
                 f"{len(report.groups)} rows, {len(report.findings)} findings in {tally.operations:,} operations and "
@@ -91,7 +91,8 @@ def print_report(report: Report, console: Console) -> None:
             console.print(Text(f"never reached, {what}: {', '.join(names)}", style="dim"), soft_wrap=True)
 
 
-def _print_rows(groups: list[Group], console: Console) -> None:
+def print_rows(groups: list[Group], console: Console) -> None:
+    """One row a cause."""
     if console.width < NARROW:
         for item in groups:
             best = item.best

@@ -9,7 +9,7 @@ They are swept as well, with the first refusal in force. With ``pairs`` every tw
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -62,6 +62,8 @@ class Sweep:
     count: Count = field(default_factory=Count)
     unfired: list[str] = field(default_factory=list)
     """What was to be refused and was not, in words."""
+    at: Callable[[Combination], None] = lambda combination: None
+    """Told of each run before it begins."""
 
     def runs(self) -> Iterator[Played]:
         """Do it, run by run; the clean run comes first."""
@@ -86,6 +88,7 @@ class Sweep:
             yield from self._in_pairs(clean)
 
     def _play(self, combination: Combination, clean: Played | None = None) -> Played:
+        self.at(combination)
         played = play(self.subject, combination, self.driver, self.heard, clean)
         count = self.count
         count.runs += 1
