@@ -63,7 +63,7 @@ class Fault:
 class FaultPlan:
     """Decides, arrival by arrival, which fault applies; remembers what was reached and what fired."""
 
-    __slots__ = ("_active", "_before", "fired", "reached")
+    __slots__ = ("_active", "_before", "fired", "order", "reached")
 
     def __init__(self) -> None:
         self._active: list[list[Any]] = []
@@ -73,6 +73,8 @@ class FaultPlan:
         """Faults that decided an answer in this operation, once per answer."""
         self.reached: dict[str, int] = {}
         """Arrivals per site over the whole run."""
+        self.order: list[str] | None = None
+        """When set, the site of each arrival is added to it."""
 
     def begin(self, faults: tuple[Fault, ...]) -> None:
         """A new operation with its own faults; those that still last stay in force."""
@@ -97,12 +99,12 @@ class FaultPlan:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """While a judge asks something of the driver: nothing is refused, and no arrival counts."""
-        active, reached = self._active, dict(self.reached)
-        self._active = []
+        active, reached, order = self._active, dict(self.reached), self.order
+        self._active, self.order = [], None
         try:
             yield
         finally:
-            self._active, self.reached = active, reached
+            self._active, self.reached, self.order = active, reached, order
 
     @property
     def pending(self) -> bool:
@@ -117,6 +119,8 @@ class FaultPlan:
         """The fault that applies to this arrival, or None. A hypercall fault has fired only once :meth:`fire` is told so."""
         total = self.reached.get(site, 0) + 1
         self.reached[site] = total
+        if self.order is not None:
+            self.order.append(site)
         if not self._active:
             return None
         count = total - self._before.get(site, 0)

@@ -327,7 +327,7 @@ def lookup(scene: Scene, choose: Chooser) -> ops.Operation | None:
     if book is None:
         return None
     run = scene.values.existing_run(choose, book)
-    page = scene.values.near(choose, run) if run is not None else choose.below(1 << 20)
+    page = scene.values.near(choose, run) if run is not None else scene.values.anywhere(choose, 1 << 20)
     return ops.Lookup(book.handle, (page << 12) + scene.values.offset(choose))
 
 
@@ -393,7 +393,7 @@ def driver_unmap(scene: Scene, choose: Chooser) -> ops.Operation | None:
     if book is None:
         return None
     run = scene.values.existing_run(choose, book)
-    iova = (scene.values.near(choose, run) if run is not None else choose.below(1 << 12)) << 12
+    iova = (scene.values.near(choose, run) if run is not None else scene.values.anywhere(choose, 1 << 12)) << 12
     pgsize, pgcount = choose.pick(((4096, 0), (4096, 1), (2048, 1), (1 << 20, 1), (1 << 63, 2)))
     return ops.DriverUnmap(book.handle, iova, pgsize, pgcount)
 

@@ -147,6 +147,10 @@ class Pools:
         """See :func:`near`."""
         return near(choose, run)
 
+    def anywhere(self, choose: Chooser, limit: int) -> int:
+        """A page below ``limit``, whatever is there."""
+        return choose.below(limit)
+
     def prot(self, choose: Chooser) -> str:
         """What a mapping permits: mostly both."""
         return choose.pick(("rw", "rw", "rw", "rw", "r", "w"))

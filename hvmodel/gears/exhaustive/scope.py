@@ -1,0 +1,189 @@
+"""What the exhaustive gear goes through: a scope is a bound on everything, and a sentence that says so.
+
+A **scope** has parts; each is searched on its own. A part bounds devices, groups, VMs, domains, addresses, pages, physical regions,
+faults and the length of a trace, and says which boot options hold. Within it everything that the rules allow is tried. ``tiny``,
+``small`` and ``medium`` are here; another one can be written as a TOML file (:func:`read_scope`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from hvmodel.callers.levels import BEYOND, LEVELS
+from hvmodel.configuration import DEVICES, Configuration, PciFunction
+from hvmodel.faults import ALLOC_PAGES, KERNEL_SITES, KZALLOC, REGISTER, SYSFS_ADD
+from hvmodel.rules.rules import RULES
+from hvmodel.rules.worlds import ALIASES
+
+K, M = 1 << 12, 1 << 20
+"""A page and the larger page of the driver, in bytes."""
+
+TOP = (1 << 48) - M
+"""The last larger page of a 48-bit address space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a site may answer: with a status (hypercalls only), ``last`` times in a row (None: until lifted), after ``done`` elements
+    of a rep call (``"all but one"``: as many as that)."""
+
+    status: int = 0
+    times: int | None = 1
+    done: int | str = 0
+
+
+_GENERIC, _LEAVE, _SHORT, _TAKEN, _USED, _STATE = 0x71, 0x58, 0x0B, 0x65, 0x19, 0x07
+_MOVE = (Answer(_GENERIC), Answer(_LEAVE), Answer(_SHORT), Answer(_GENERIC, None), Answer(_SHORT, None))
+_SERVICE = (Answer(), Answer(times=None))
+
+ANSWERS: dict[str, tuple[Answer, ...]] = {
+    "CREATE_DEVICE_DOMAIN": (Answer(_GENERIC), Answer(_TAKEN), Answer(_SHORT), Answer(_SHORT, None), Answer(_GENERIC, None)),
+    "DELETE_DEVICE_DOMAIN": (Answer(_GENERIC), Answer(_USED), Answer(_GENERIC, None)),
+    "ATTACH_DEVICE_DOMAIN": _MOVE,
+    "DETACH_DEVICE_DOMAIN": (Answer(_GENERIC), Answer(_LEAVE), Answer(_GENERIC, None)),
+    "ATTACH_DEVICE": _MOVE,
+    "DETACH_DEVICE": (Answer(_GENERIC), Answer(_LEAVE), Answer(_GENERIC, None)),
+    "MAP_DEVICE_GPA_PAGES": (
+        Answer(_GENERIC),
+        Answer(_GENERIC, done=1),
+        Answer(_GENERIC, done="all but one"),
+        Answer(_SHORT),
+        Answer(_SHORT, done=1),
+        Answer(_SHORT, None),
+        Answer(_GENERIC, None),
+    ),
+    "UNMAP_DEVICE_GPA_PAGES": (
+        Answer(_GENERIC),
+        Answer(_GENERIC, done=1),
+        Answer(_GENERIC, done="all but one"),
+        Answer(_GENERIC, None),
+        Answer(_STATE),
+    ),
+    "DEPOSIT_MEMORY": (Answer(_GENERIC), Answer(_SHORT), Answer(_GENERIC, None)),
+    KZALLOC: _SERVICE,
+    ALLOC_PAGES: _SERVICE,
+    SYSFS_ADD: (Answer(),),
+    REGISTER: (Answer(),),
+}
+"""The answers that are tried at each site: a failure that asks for nothing, one that asks the device to leave first, one that asks
+for memory, an id that is taken; once, and until lifted; and of a call with a list after none, one and all but one of its elements.
+Other statuses are taken by these drivers as one of these (``drivers/hv/hv_common.c:hv_result_to_errno``)."""
+
+OTHER = (Answer(_GENERIC),)
+"""For a site that has no line of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One part of a scope. ``domains`` counts those that are allocated in a trace, ``room`` those alive at once; ``iovas`` are in
+    bytes, ``pages`` are lengths of mappings; ``regions`` are physical memory as (number, pages off alignment); ``depth`` is the
+    longest trace in operations, boot included and recovery not."""
+
+    name: str
+    devices: tuple[PciFunction, ...] = DEVICES[:1]
+    vms: int = 0
+    domains: int = 1
+    room: int = 1
+    level: int = BEYOND
+    iovas: tuple[int, ...] = ()
+    pages: tuple[int, ...] = ()
+    regions: tuple[tuple[int, int], ...] = ((0, 0),)
+    prots: tuple[str, ...] = ("rw",)
+    gfps: tuple[str, ...] = ("kernel",)
+    scattered: tuple[tuple[int, int], ...] = ()
+    faults: int = 1
+    depth: int = 6
+    subjects: frozenset[str] = frozenset({"attachment", "lifetime", "mapping", "probing"})
+    """The subjects of the rules that it asks."""
+    without: frozenset[str] = frozenset({"kexec"})
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+    """Fields of Configuration that differ from the profile's."""
+
+    def configuration(self, profile: str) -> Configuration:
+        """What its worlds start from under a profile. Raises KeyError for an unknown profile."""
+        return Configuration.of_profile(profile, devices=self.devices, **self.options)
+
+    def windows(self) -> list[tuple[int, int]]:
+        """The ranges of pages that mappings can cover: what lies outside is not mapped and not unmapped."""
+        found: list[tuple[int, int]] = []
+        for start in sorted(iova >> 12 for iova in self.iovas):
+            end = start + max(self.pages)
+            if found and start <= found[-1][1]:
+                found[-1] = (found[-1][0], max(end, found[-1][1]))
+            else:
+                found.append((start, end))
+        return found
+
+    def sentence(self) -> str:
+        """What is within it, in words."""
+        groups = len({function.group for function in self.devices})
+        parts = [
+            f"{_count(len(self.devices), 'device')} in {_count(groups, 'group')}",
+            _count(self.vms, "VM"),
+            f"{_count(self.domains, 'domain')} allocated" + (f", {self.room} at once" if self.room < self.domains else ""),
+        ]
+        if self.pages:
+            sizes = ", ".join(map(str, self.pages))
+            parts.append(f"mappings of {sizes} pages at {_count(len(self.iovas), 'address', 'addresses')} ({_hex(self.iovas)})")
+            parts.append(f"from {_count(len(self.regions), 'physical region')}")
+        parts.append(f"{_count(self.faults, 'fault')} a trace" if self.faults else "no fault")
+        parts.append(f"level {LEVELS[self.level]}")
+        parts.append(f"up to {self.depth} operations, then recovery")
+        text = "; ".join(parts)
+        if self.options:
+            text += "; " + ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return text
+
+
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number or 'no'} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _hex(values: tuple[int, ...]) -> str:
+    return ", ".join(map(hex, values))
+
+
+_PROBING = frozenset({"kexec", "unplug_device", "release_device", "probe_device"})
+_ODD = frozenset({"driver_map", "driver_unmap"})
+_MAPS = frozenset({"mapping"})
+_PAIR = DEVICES[:2]
+_SHARED = DEVICES[2:4]
+
+TINY = (
+    Scope("maps", domains=1, iovas=(0, K), pages=(1, 2), depth=7, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
+    Scope("moves", vms=1, domains=1, depth=7, without=_PROBING),
+)
+
+SMALL = (
+    Scope("small maps", iovas=(0, K, 2 * K), pages=(1, 2), regions=((0, 0), (1, 0)), depth=6, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
+    Scope("large maps", iovas=(0, M - K, M, 2 * M - K), pages=(1, 256, 257), regions=((0, 0), (1, 1)), depth=6, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
+    Scope("long maps", iovas=(0, 256 * M), pages=(1, 512, 4096), regions=((0, 0), (1, 1)), depth=5, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
+    Scope("odd calls", iovas=(0, K), pages=(1, 2), depth=5, without=_PROBING | {"claim_group", "reset_device"}),
+    Scope("permissions", iovas=(0, K), pages=(1,), prots=("rw", "r", "w"), gfps=("kernel", "atomic"), depth=5, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
+    Scope("scattered", iovas=(0, M), pages=(1,), scattered=((2, 1), (3, 256)), depth=5, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
+    Scope("mapped and moved", vms=1, domains=1, iovas=(0,), pages=(1,), depth=7, without=_PROBING | _ODD),
+    Scope("moves", vms=2, domains=2, room=2, depth=7, without=_PROBING),
+    Scope("two devices", _PAIR, vms=1, domains=2, room=2, depth=6, without=_PROBING),
+    Scope("one group", _SHARED, vms=1, domains=1, depth=7, without=_PROBING),
+    Scope("plugging", _PAIR, vms=0, domains=1, depth=6, without=frozenset({"kexec"})),
+    Scope("plugging a group", _SHARED, vms=0, domains=1, depth=6, without=frozenset({"kexec"})),
+    Scope("next kernel", vms=1, domains=1, depth=5, without=frozenset()),
+    Scope("left over", vms=0, domains=2, room=2, depth=5, without=frozenset(), options={"left_domains": (1,), "left_devices": ((0, 1),)}),
+    Scope("no direct attach", _PAIR, vms=1, domains=1, depth=6, without=_PROBING, options={"no_attdev": True}),
+    Scope("no VM module", vms=1, domains=1, depth=6, without=_PROBING, options={"mshv": False}),
+    Scope("last ids", domains=3, room=2, depth=7, without=_PROBING, options={"unique_id": 0xFFFFFFFD}),
+    Scope("skip list", _PAIR, domains=1, depth=4, without=_PROBING, options={"skip": "(0:0:1.0)"}),
+)
+
+SCOPES: dict[str, tuple[Scope, ...]] = {"tiny": TINY, "small": SMALL}
+
+
+def with_faults(parts: tuple[Scope, ...], faults: int) -> tuple[Scope, ...]:
+    """The same scope with another number of faults in a trace."""
+    return tuple(replace(part, faults=faults) for part in parts)
+
+
+_ = (KERNEL_SITES, RULES, ALIASES, TOP, tomllib, fields, Path)
