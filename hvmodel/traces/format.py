@@ -159,7 +159,8 @@ def _fault_in(value: Any, where: str) -> Fault:
     )
 
 
-def _operation_in(value: Any, where: str, config: Configuration) -> ops.Operation:
+def operation_in(value: Any, where: str, config: Configuration) -> ops.Operation:
+    """One operation from JSON data; ``where`` says where it stands. Raises :class:`TraceError`."""
     if not isinstance(value, dict):
         raise fail(where, f"must be an operation, not {shown(value)}")
     kind = choice(value.get("op"), f"{where}.op", tuple(ops.KINDS))
@@ -351,7 +352,7 @@ def from_json(content: str) -> Trace:
     if "operations" not in data:
         raise TraceError("operations: missing")
     entries = array(data["operations"], "operations", MAX_OPERATIONS)
-    operations = [_operation_in(value, f"operations[{i}]", config) for i, value in enumerate(entries)]
+    operations = [operation_in(value, f"operations[{i}]", config) for i, value in enumerate(entries)]
     problem = _impossible(operations)
     if problem is not None:
         raise TraceError(problem)
