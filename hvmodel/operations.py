@@ -280,11 +280,26 @@ KINDS: dict[str, type[Operation]] = {
         VfioLeave,
         VfioMap,
         VfioUnmap,
+        IommufdAttach,
+        IommufdDetach,
+        IommufdClose,
+        HwptAlloc,
+        HwptFree,
+        IoasMap,
+        IoasUnmap,
+        IoasRevoke,
+        AccessPin,
+        DmaMap,
+        DmaUnmap,
+        MsiMap,
         Exit,
         Recover,
     )
 }
 """Every kind of operation by its name in a trace."""
+
+IOCTLS = frozenset(kind for kind, cls in KINDS.items() if cls.__module__ == VfioJoin.__module__)
+"""Kinds that user space or a host driver asks for, and not the caller of the core itself."""
 
 ADDRESS_FIELDS = frozenset({"iova", "paddr", "pgsize"})
 """Fields that hold bytes and are written in hex."""
@@ -336,6 +351,7 @@ def describe(operation: Operation) -> str:
 __all__ = [
     "ADDRESS_FIELDS",
     "FLAGS",
+    "IOCTLS",
     "KINDS",
     "RANGES",
     "WORDS",

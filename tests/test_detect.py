@@ -214,7 +214,7 @@ def test_the_baseline_is_not_crippled(monkeypatch: pytest.MonkeyPatch) -> None:
         run = uniform(seed, "repaired", profile, limit, steps)
         assert len(run.operations) <= steps + 1
         assert isinstance(run.operations[-1], ops.Recover)
-    assert applied == set(ops.KINDS)
+    assert applied == set(ops.KINDS) - ops.IOCTLS
     assert fired > 100
 
 
@@ -436,8 +436,8 @@ def test_a_run_its_files_and_its_comparison(tmp_path: Path, capsys: pytest.Captu
     assert status([*SMALL, "--gear", "all", "--operations", "20000", "--json", str(stored), "--svg", str(picture)]) == 0
     out, _err = capsys.readouterr()
     assert "\x1b" not in out
-    table = [re.match(r"(\S*) +(\w+) +5/5 +[\d,]+ ", line) for line in out.splitlines()[1:7]]
-    assert [match and match.groups() for match in table] == [
+    table = [match for line in out.splitlines() if (match := re.match(r"(\S*) +(\w+) +5/5 +[\d,]+ ", line))]
+    assert [match.groups() for match in table] == [
         (driver if gear == "walk" else "", gear) for driver in (CHEAP, PATIENT) for gear in GEARS
     ]
     assert "2 drivers, 5 trials each, until the first violation or 20,000 operations, seed 5" in out
@@ -463,7 +463,7 @@ def test_a_run_its_files_and_its_comparison(tmp_path: Path, capsys: pytest.Captu
 
 REFERENCE = Path(__file__).parent / "detect_reference.json"
 """A run of the walk, small enough for every test run. When power has changed for a reason, this writes it anew:
-``hvmodel detect --driver 'repaired+D*' --operations 300 --trials 4 --json tests/detect_reference.json``."""
+``hvmodel detect --driver 'repaired+D*' --operations 500 --trials 4 --json tests/detect_reference.json``."""
 
 
 def measured_again() -> Detection:

@@ -222,7 +222,7 @@ def test_a_planted_defect_comes_out_at_its_known_length() -> None:
             small = minimise(config, operations, PlantedToy.name, target)
             assert small is not None
             check(small, target, PlantedToy.name)
-            assert [operation.kind for operation in small.operations[:2]] in (["boot", "alloc"], ["boot", "vfio-join"])
+            assert small.operations[1].kind in ("alloc", "vfio-join", "iommufd-attach", "ioas-map"), small.operations
             assert replace(small.config, devices=DEVICES) == Configuration()
             lengths.append(len(small.operations))
         assert len(lengths) >= 10

@@ -201,7 +201,7 @@ def test_every_site_can_fire() -> None:
     for scene, choose in scenes(BEYOND, 260):
         scene.faults = 60
         rules = list(RULES.values())
-        for _ in range(60):
+        for _ in range(90):
             if scene.world.over:
                 break
             operation = propose(scene, choose.pick(rules), choose)

@@ -294,10 +294,12 @@ RICH = {
         {"op": "unmap", "domain": 1, "iova": "0x100000", "pages": 16},
         {"op": "vfio-join", "container": 1, "group": 0, "probe": True},
         {"op": "vfio-map", "container": 1, "iova": "0x300000", "paddr": "0x0", "pages": 5, "piece": 2, "gap": 1, "mmio": True},
+        {"op": "ioas-map", "ioas": 1, "iova": "0x300000", "paddr": "0x0", "pages": 5, "small": True, "short": True},
+        {"op": "iommufd-attach", "ioas": 1, "group": 1, "hwpt": 2},
         {"op": "recover"},
     ],
     "observed": [
-        {}, {}, {}, {}, {"answer": "ok"}, {}, {}, {}, {}, {},
+        {}, {}, {}, {}, {}, {}, {"answer": "ok"}, {}, {}, {}, {}, {},
         {"answer": "done", "more": 3, "calls": [{"call": "free", "answer": "", "more": 1, "hypercalls": [
             {"call": "DELETE_DEVICE_DOMAIN", "status": "SUCCESS", "done": 1, "refused": True, "times": 2}]}]},
     ],

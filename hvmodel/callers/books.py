@@ -56,7 +56,7 @@ class DomainBook:
     pinned: bool = False
     """Whoever maps memory in it has pinned that memory, and gives it back when it is unmapped (``memory.py``)."""
     forgiven: PageSet = field(default_factory=PageSet)
-    """Pages that were given back while they may be mapped, for a reason that no driver can avoid."""
+    """Pages that may be given back while they are mapped: their unmap was refused, and the driver said that it is not done."""
     request_from: int = 0
     """The last extent before the map request that runs: limbo of older ones is not its doing (M7, M8)."""
 

@@ -76,6 +76,12 @@ def _place(operation: Any, books: Books, pages: int) -> int:
     return KERNEL
 
 
+def _host_driver(operation: Any, books: Books) -> int:
+    """A host driver streams through its group's default domain; no kernel code does through another one."""
+    group = books.devices[operation.device].device.group if operation.device < len(books.devices) else None
+    return KERNEL if group is None or group.domain is group.default_domain else CONTRACT
+
+
 _RATES: dict[type[ops.Operation], Callable[[Any, Books], int]] = {
     ops.Map: _map,
     ops.MapScattered: _map_scattered,
@@ -88,4 +94,7 @@ _RATES: dict[type[ops.Operation], Callable[[Any, Books], int]] = {
     ops.Detach: _leave,
     ops.Disown: _leave,
     ops.Free: _free,
+    ops.DmaMap: _host_driver,
+    ops.DmaUnmap: _host_driver,
+    ops.MsiMap: lambda operation, books: CONTRACT,  # needs a driver that announces IOMMU_RESV_SW_MSI
 }

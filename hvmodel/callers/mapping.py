@@ -111,7 +111,10 @@ class Mapping:
                 break
             answer = self.unmap_pages(book, at, pgsize, count)
             if answer == 0:
-                book.limbo(at >> PAGE_SHIFT, min((iova + size) >> PAGE_SHIFT, PAGE_END))
+                start, end = at >> PAGE_SHIFT, min((iova + size) >> PAGE_SHIFT, PAGE_END)
+                book.limbo(start, end)
+                if book.pinned and self.kernel.faults.refusals("UNMAP_DEVICE_GPA_PAGES"):
+                    book.forgiven.add(start, end)
                 break
             done += answer
             at = at + answer & U64

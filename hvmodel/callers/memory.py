@@ -30,6 +30,8 @@ class Memory:
     """Frame -> itself; the tag is how often it is pinned."""
     owners: RangeMap = field(default_factory=RangeMap)
     """Frame -> itself; the tag is the VM whose process has it (0: a host application)."""
+    memory: PageSet = field(default_factory=PageSet)
+    """Frames that were ever mapped as memory."""
     bars: PageSet = field(default_factory=PageSet)
     """Frames that are no memory but registers of devices: they are never pinned."""
     never_pinned: int = 0
@@ -37,13 +39,13 @@ class Memory:
 
     def possible(self, runs: list[Range], mmio: bool) -> bool:
         """Whether runs (first frame, pages) can be memory or, with ``mmio``, registers: not if they were taken for the other."""
+        taken = self.memory if mmio else self.bars
+        return not any(taken.meets(frame, frame + count) for frame, count in runs)
+
+    def take(self, runs: list[Range], mmio: bool) -> None:
+        """Runs are memory or, with ``mmio``, registers, from now on."""
         for frame, count in runs:
-            if self.pins.meets(frame, frame + count) if mmio else self.bars.meets(frame, frame + count):
-                return False
-        if mmio:
-            for frame, count in runs:
-                self.bars.add(frame, frame + count)
-        return True
+            (self.bars if mmio else self.memory).add(frame, frame + count)
 
     def pin(self, start: int, end: int, by: int) -> None:
         """One pin more for the frames ``[start, end)``; those that nobody had are now of the process ``by``."""

@@ -11,12 +11,15 @@ from typing import Any
 
 from hvmodel import ioctls
 from hvmodel.callers.books import PAGE_END, DomainBook
-from hvmodel.callers.core import IommuCore
+from hvmodel.callers.core import IommuCore, Refused
+from hvmodel.callers.dma import DmaApi
+from hvmodel.callers.iommufd import Area, Ioas, Iommufd
 from hvmodel.callers.memory import Memory, Range, pieces
 from hvmodel.callers.vfio import Container, Type1
 from hvmodel.hypervisor.abi import PAGE_SHIFT
-from hvmodel.kernel.iommu import IOMMU_READ, IOMMU_WRITE, Group
+from hvmodel.kernel.iommu import EINVAL, ENOENT, IOMMU_READ, IOMMU_WRITE, Device, Group
 from hvmodel.operation import Operation
+from hvmodel.ranges import PageSet
 
 MOST_PIECES = 4096
 """Pieces that the memory of one mapping may have: more of them take a minute a run."""
@@ -35,6 +38,10 @@ class UserSpace:
         self.as_thread = as_thread
         self.memory = Memory()
         self.vfio = Type1(self)
+        self.iommufd = Iommufd(self)
+        self.dma = DmaApi(self)
+        self.windows = PageSet()
+        """Pages of IOVA space that are kept for interrupts."""
         self.files: dict[int, list[tuple[str, int]]] = {}
         """What each process has opened, in the order of its file numbers: ("vm", 1), ("group", 0)."""
         self.held: set[int] = set()
@@ -74,16 +81,14 @@ class UserSpace:
         for kind, number in files:
             if kind == "vm":
                 delete_vm(number)
-            else:
-                self._close(kind, number)
+            elif kind == "group":
+                container = self._container_of(number)
+                assert container is not None
+                self.vfio.leave(container, self.core.books.groups[number])
+            elif kind == "device":
+                self.iommufd.close(self.core.books.groups[number])
+        self.iommufd.end(by)  # the device files hold the iommufd
         return 0
-
-    def _close(self, kind: str, number: int) -> None:
-        group = self.core.books.groups[number]
-        if kind == "group":
-            container = self._container_of(number)
-            assert container is not None
-            self.vfio.leave(container, group)
 
     def close_all(self, delete_vm: Callable[[int], int | None]) -> None:
         """All processes end, VMs last."""
@@ -120,7 +125,7 @@ class UserSpace:
             end > (geometry.aperture_end >> PAGE_SHIFT) + 1 or start < geometry.aperture_start >> PAGE_SHIFT
         ):
             return False
-        return not any(low < end and start < high for low, high in self._closed_ranges())
+        return not self.windows.meets(start, end) and not any(low < end and start < high for low, high in self._closed_ranges())
 
     def first_allowed(self, book: DomainBook) -> int | None:
         """The first two free pages that begin at an even page, as 6.12's probe looks for them; None if there are none."""
@@ -176,14 +181,131 @@ class UserSpace:
         start = op.iova >> PAGE_SHIFT
         return self.vfio.unmap(container, start, start + op.pages) if op.pages else self.vfio.unmap(container, 0, PAGE_END)
 
+    # --- iommufd --------------------------------------------------------------------------------------------------------------
+
+    def iommufd_attach(self, op: ioctls.IommufdAttach) -> int | None:
+        iommufd, group = self.iommufd, self.core.books.groups.get(op.group)
+        hwpt = iommufd.hwpt(op.hwpt) if op.hwpt else None
+        if group is None or not group.devices or (op.group in self.held) != (op.group in iommufd.bound):
+            return None
+        ioas = iommufd.find(op.ioas, op.by)
+        if op.hwpt and (hwpt is None or hwpt.ioas != ioas.number):
+            return None
+        by = iommufd.bound.get(op.group, op.by)
+        if ioas.by != by or (op.group in iommufd.attached and iommufd.attached[op.group] is hwpt):
+            raise Refused(-ENOENT if ioas.by != by else -EINVAL)
+        self.as_thread(by)
+        if op.group not in iommufd.bound:
+            ret = iommufd.bind(group, by)
+            if ret:
+                return ret
+        iommufd.keep(ioas)
+        return iommufd.attach(ioas, group, hwpt)
+
+    def iommufd_detach(self, op: ioctls.IommufdDetach) -> int | None:
+        if op.group not in self.iommufd.attached:
+            return None
+        self.as_thread(self.iommufd.bound[op.group])
+        self.iommufd.detach(self.core.books.groups[op.group])
+        return 0
+
+    def iommufd_close(self, op: ioctls.IommufdClose) -> int | None:
+        if op.group not in self.iommufd.bound:
+            return None
+        self.as_thread(self.iommufd.bound[op.group])
+        self.iommufd.close(self.core.books.groups[op.group])
+        return 0
+
+    def hwpt_alloc(self, op: ioctls.HwptAlloc) -> int | None:
+        ioas = self.iommufd.ioases.get(op.ioas)
+        taken = op.hwpt < 1 or self.iommufd.hwpt(op.hwpt) is not None
+        if ioas is None or taken or not 0 <= op.device < len(self.core.books.devices):
+            return None
+        group = self.core.books.devices[op.device].device.group
+        if group is None or self.iommufd.bound.get(group.number) != ioas.by:
+            return None
+        self.as_thread(ioas.by)
+        return self.iommufd.alloc(op.hwpt, ioas, group)
+
+    def hwpt_free(self, op: ioctls.HwptFree) -> int | None:
+        hwpt = self.iommufd.hwpt(op.hwpt) if op.hwpt else None
+        if hwpt is None:
+            return None
+        self.as_thread(self.iommufd.ioases[hwpt.ioas].by)
+        self.iommufd.free(hwpt)
+        return 0
+
+    def ioas_map(self, op: ioctls.IoasMap) -> int | None:
+        runs = _runs(op)
+        if runs is None or op.ioas < 1 or not self.memory.possible(runs, op.mmio) or (op.small and op.pages > MOST_PIECES):
+            return None
+        ioas = self.iommufd.find(op.ioas, op.by)
+        self.as_thread(ioas.by)
+        start = op.iova >> PAGE_SHIFT
+        return self.iommufd.map(ioas, Area(start, _PROT[op.prot], runs, ioas.by, op.mmio, op.small and not op.mmio, op.short))
+
+    def ioas_unmap(self, op: ioctls.IoasUnmap) -> int | None:
+        ioas = self._ioas(op)
+        if ioas is None:
+            return None
+        start = op.iova >> PAGE_SHIFT
+        return self.iommufd.unmap(ioas, start, start + op.pages) if op.pages else self.iommufd.unmap(ioas, 0, PAGE_END)
+
+    def ioas_revoke(self, op: ioctls.IoasRevoke) -> int | None:
+        ioas = self._ioas(op)
+        areas = [area for area in ioas.areas if area.mmio and area.start == op.iova >> PAGE_SHIFT] if ioas is not None else []
+        if ioas is None or not areas or areas[0].revoked:
+            return None
+        self.as_thread(0)
+        self.iommufd.revoke(ioas, areas[0])
+        return 0
+
+    def access_pin(self, op: ioctls.AccessPin) -> int | None:
+        ioas = self._ioas(op)
+        start = op.iova >> PAGE_SHIFT
+        return None if ioas is None or op.pages < 1 else self.iommufd.pin(ioas, start, start + op.pages)
+
+    def _ioas(self, op: Any) -> Ioas | None:
+        """The address space that an operation names, with its process's thread acting."""
+        ioas = self.iommufd.ioases.get(op.ioas)
+        if ioas is None or op.iova & 0xFFF or op.iova >> 64:
+            return None
+        self.as_thread(ioas.by)
+        return ioas
+
+    # --- host drivers -----------------------------------------------------------------------------------------------------------
+
+    def _host_device(self, number: int) -> Device | None:
+        """A device that no process has open."""
+        if not 0 <= number < len(self.core.books.devices):
+            return None
+        device = self.core.books.devices[number].device
+        return device if device.group is not None and device.group.number not in self.held else None
+
+    def dma_map(self, op: ioctls.DmaMap) -> int | None:
+        device, runs = self._host_device(op.device), _runs(op)
+        if device is None or runs is None or not op.prot or not self.memory.possible(runs, False):
+            return None
+        return self.dma.map(device, op.iova >> PAGE_SHIFT, runs[0][0], op.pages, _PROT[op.prot])
+
+    def dma_unmap(self, op: ioctls.DmaUnmap) -> int | None:
+        device = self._host_device(op.device)
+        return None if device is None or op.iova & 0xFFF else self.dma.unmap(device, op.iova >> PAGE_SHIFT)
+
+    def msi_map(self, op: ioctls.MsiMap) -> int | None:
+        if not 0 <= op.device < len(self.core.books.devices) or (op.iova | op.paddr) & 0xFFF or (op.iova | op.paddr) >> 64:
+            return None
+        return self.dma.map_msi(self.core.books.devices[op.device].device, op.iova >> PAGE_SHIFT, op.paddr >> PAGE_SHIFT)
+
 
 def _runs(op: Any) -> list[Range] | None:
     """The memory of an operation as runs (first frame, pages); None if no process could have it."""
     if op.pages < 1 or (op.iova | op.paddr) & 0xFFF or op.iova >> 64 or op.pages >= PAGE_END:
         return None
-    if op.piece > 0 and op.gap > 0 and op.pages > MOST_PIECES * op.piece:
+    piece, gap = getattr(op, "piece", 0), getattr(op, "gap", 0)
+    if piece > 0 and gap > 0 and op.pages > MOST_PIECES * piece:
         return None
-    runs = pieces(op.paddr, op.pages, op.piece, op.gap)
+    runs = pieces(op.paddr, op.pages, piece, gap)
     return runs if runs[-1][0] + runs[-1][1] <= PAGE_END else None
 
 
@@ -192,6 +314,18 @@ _DOES: dict[type[Operation], Callable[[UserSpace, Any], int | None]] = {
     ioctls.VfioLeave: UserSpace.vfio_leave,
     ioctls.VfioMap: UserSpace.vfio_map,
     ioctls.VfioUnmap: UserSpace.vfio_unmap,
+    ioctls.IommufdAttach: UserSpace.iommufd_attach,
+    ioctls.IommufdDetach: UserSpace.iommufd_detach,
+    ioctls.IommufdClose: UserSpace.iommufd_close,
+    ioctls.HwptAlloc: UserSpace.hwpt_alloc,
+    ioctls.HwptFree: UserSpace.hwpt_free,
+    ioctls.IoasMap: UserSpace.ioas_map,
+    ioctls.IoasUnmap: UserSpace.ioas_unmap,
+    ioctls.IoasRevoke: UserSpace.ioas_revoke,
+    ioctls.AccessPin: UserSpace.access_pin,
+    ioctls.DmaMap: UserSpace.dma_map,
+    ioctls.DmaUnmap: UserSpace.dma_unmap,
+    ioctls.MsiMap: UserSpace.msi_map,
 }
 """How each operation of user space is done."""
 

@@ -30,7 +30,7 @@ PROBE_FRAME = 1 << 33
 
 @dataclass(eq=False, slots=True)
 class VfioDma:
-    """``struct vfio_dma``: one mapping that the user asked for. ``pages`` grows while it is mapped, ``mmio`` ones are not pinned."""
+    """``struct vfio_dma``: one mapping of the user's. ``pages`` grows while it is mapped; with ``mmio`` they are not pinned."""
 
     start: int
     pages: int
@@ -190,6 +190,7 @@ class Type1:
             raise Refused(-EEXIST)
         if not all(self.user.allowed(domain.book, start, end) for domain in container.domains):
             raise Refused(-EINVAL)  # vfio_iommu_iova_dma_valid
+        self.user.memory.take(runs, mmio)
         dma = VfioDma(start, 0, prot, mmio)
         insort(container.dmas, dma, key=lambda other: other.start)
         for frame, count in runs:

@@ -91,8 +91,9 @@ class Watch:
     def unmap_request(self, book: DomainBook, start: int, end: int, total: int, legal: bool) -> None:
         """``iommu_unmap`` of the pages ``[start, end)`` returned ``total`` bytes."""
 
-    def given_back(self, frames: list[tuple[int, int]]) -> None:
-        """The last pins of these ranges of frames went: the memory is the kernel's again, which may give it to anybody."""
+    def given_back(self, frames: list[tuple[int, int]], taken: bool = False) -> None:
+        """The last pins of these ranges of frames went: the memory is the kernel's again, which may give it to anybody. ``taken``:
+        it was no memory but registers whose owner took them back, whoever else still holds them."""
 
     def told_to_leave(self) -> bool:
         """Whether an attach of the running call answered that the device has to leave its place first."""

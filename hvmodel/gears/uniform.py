@@ -1,9 +1,9 @@
 """The uniform gear: the baseline that the other gears are measured against.
 
 It drives the same worlds as the walk (the same configurations, levels, share of faults, two phases and judges) with the same kinds
-of operation, and draws every argument uniformly from a range, blind: the kind of operation, numbers of domains, groups, devices,
-VMs and threads, page-aligned addresses of 48 bits, page counts up to 32 MiB a request, protections, and of a fault its site,
-arrival, answer and duration. What it does not have is what the rules know: which handles exist, what is mapped where, at which
+of operation, but for those of user space, in which whatever does not name a mapping exactly is refused; and draws every argument
+uniformly from a range, blind: the kind of operation, numbers of domains, groups, devices, VMs and threads, page-aligned addresses
+of 48 bits, page counts up to 32 MiB a request, protections, and of a fault its site, arrival, answer and duration. What it does not have is what the rules know: which handles exist, what is mapped where, at which
 numbers arithmetic and encodings turn, which rules suit a run.
 
 It is not crippled. What had nothing to act on costs it no operation. The ranges of numbers are as small as what there can be. A
@@ -33,10 +33,12 @@ TRIES = 100
 DOMAINS = 16
 """Numbers for domains. A number serves once in a run: with 6 or 10 a run ran out of them, more than 16 gained nothing."""
 
-_KINDS = tuple(cls for cls in ops.KINDS.values() if cls not in (ops.Boot, ops.Kexec, ops.Recover))
+_KINDS = tuple(
+    cls for kind, cls in ops.KINDS.items() if cls not in (ops.Boot, ops.Kexec, ops.Recover) and kind not in ops.IOCTLS
+)
 _STATUSES = tuple(dict.fromkeys((*SHORTAGES, *ANSWERS)))
 _REP_SITES = ("MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES")
-_KEXEC_ONE_IN = sum(rule.weight for rule in RULES.values()) // RULES["kexec"].weight
+_KEXEC_ONE_IN = sum(rule.weight for rule in RULES.values() if rule.subject != "user") // RULES["kexec"].weight
 
 _FIELDS: dict[str, Callable[[Chooser], Any]] = {
     "domain": lambda choose: 1 + choose.below(DOMAINS),
@@ -55,15 +57,6 @@ _FIELDS: dict[str, Callable[[Chooser], Any]] = {
     "prot": lambda choose: choose.pick(("r", "w", "rw")),
     "gfp": lambda choose: choose.pick(("kernel", "atomic")),
     "mapped": lambda choose: choose.below(2) == 0,
-    "container": lambda choose: 1 + choose.below(2),
-    "ioas": lambda choose: 1 + choose.below(2),
-    "hwpt": lambda choose: choose.below(3),
-    "piece": lambda choose: choose.below(2) * choose.below(256),
-    "gap": lambda choose: choose.below(512),
-    "probe": lambda choose: choose.below(4) == 0,
-    "mmio": lambda choose: choose.below(4) == 0,
-    "small": lambda choose: choose.below(8) == 0,
-    "short": lambda choose: choose.below(8) == 0,
 }
 """How each field of an operation is drawn."""
 

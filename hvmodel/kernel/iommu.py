@@ -11,6 +11,8 @@ from hvmodel.kernel.slab import SlabObject
 IOMMU_READ = 1
 IOMMU_WRITE = 2
 IOMMU_CACHE = 4
+IOMMU_NOEXEC = 8
+IOMMU_MMIO = 16
 
 IOMMU_DOMAIN_BLOCKED = "blocked"
 IOMMU_DOMAIN_IDENTITY = "identity"

@@ -150,8 +150,8 @@ class Judge(PageJudge, PlaceJudge, HypercallJudge, LifetimeJudge, MemoryJudge, W
     def unmap_request(self, book: DomainBook, start: int, end: int, total: int, legal: bool) -> None:
         self.judge_unmap_request(book, start, end, total, legal)
 
-    def given_back(self, frames: list[tuple[int, int]]) -> None:
-        self.judge_given_back(frames)
+    def given_back(self, frames: list[tuple[int, int]], taken: bool = False) -> None:
+        self.judge_given_back(frames, taken)
 
     def attach_request(self, name: str) -> None:
         self.judge_books()

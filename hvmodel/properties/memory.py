@@ -12,14 +12,12 @@ from hvmodel.hypervisor.objects import IN_DEFAULT, IN_NULL, Domain
 from hvmodel.properties.verdicts import Bench
 from hvmodel.ranges import PageSet, Run
 
-_UNMAP = "UNMAP_DEVICE_GPA_PAGES"
-
 
 class MemoryJudge(Bench):
     """The properties of memory that is given back."""
 
-    def judge_given_back(self, ranges: list[tuple[int, int]]) -> None:
-        """The last pins of these ranges of frames are gone."""
+    def judge_given_back(self, ranges: list[tuple[int, int]], taken: bool) -> None:
+        """The last pins of these ranges of frames are gone; ``taken``: what others still hold of them is their own affair."""
         self.judged["page-given-back"] += 1
         self.judged["mapping-ends-with-its-page"] += 1
         frames = PageSet()
@@ -32,9 +30,9 @@ class MemoryJudge(Bench):
             for run in domain.table:
                 for low, high in frames.slice(run.frame, run.frame + run.end - run.start):
                     at = run.start + low - run.frame
-                    self._still_mapped(domain, books.get(ident), Run(at, at + high - low, low, run.tag))
+                    self._still_mapped(domain, books.get(ident), Run(at, at + high - low, low, run.tag), taken)
 
-    def _still_mapped(self, domain: Domain, book: DomainBook | None, run: Run) -> None:
+    def _still_mapped(self, domain: Domain, book: DomainBook | None, run: Run, taken: bool) -> None:
         """Pages ``run`` of a domain still map memory that was given back; ``book`` is None if the caller has freed the domain."""
         if book is None:
             state = self._state_of_freed(domain)
@@ -46,17 +44,13 @@ class MemoryJudge(Bench):
             if at < held.start:
                 self._accuse(domain, book.name, Run(at, held.start, run.frame + at - run.start, run.tag), "gone")
             at = held.end
-            if held.start == held.end or book.forgiven.meets(held.start, held.end):
+            if held.start == held.end or not book.pinned:  # who does not pin has memory of its own
                 continue
             part = Run(held.start, held.end, run.frame + held.start - run.start, run.tag)
-            if not held.tag & LIMBO:
-                if book.pinned:  # a wrong page was unpinned; who does not pin has memory of its own
-                    self._accuse(domain, book.name, part, "held")
-            elif not book.pinned or self.refusals(_UNMAP):
-                book.forgiven.add(held.start, held.end)
-                self.environment.append(f"{book.name}: memory at {part.start << 12:#x} is given back though its unmap was refused")
-            else:
-                self._accuse(domain, book.name, part, "limbo")
+            if book.forgiven.meets(held.start, held.end):
+                self.environment.append(f"{book.name}: memory mapped at {part.start << 12:#x} is given back, its unmap was refused")
+            elif held.tag & LIMBO or not taken:  # held: a wrong page was unpinned
+                self._accuse(domain, book.name, part, "limbo" if held.tag & LIMBO else "held")
 
     def _state_of_freed(self, domain: Domain) -> str | None:
         """``kept`` if the driver is to blame that a freed domain is there; None if it is not."""

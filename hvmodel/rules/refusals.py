@@ -32,6 +32,17 @@ SITES: dict[str, tuple[str, ...]] = {
     "vfio-leave": (*_MOVES, "UNMAP_DEVICE_GPA_PAGES", "DELETE_DEVICE_DOMAIN"),
     "vfio-map": ("MAP_DEVICE_GPA_PAGES", "MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
     "vfio-unmap": ("UNMAP_DEVICE_GPA_PAGES",),
+    "iommufd-attach": (*_MOVES, "CREATE_DEVICE_DOMAIN", "DELETE_DEVICE_DOMAIN", "MAP_DEVICE_GPA_PAGES", KZALLOC),
+    "iommufd-detach": (*_MOVES, "UNMAP_DEVICE_GPA_PAGES", "DELETE_DEVICE_DOMAIN"),
+    "iommufd-close": (*_MOVES, "UNMAP_DEVICE_GPA_PAGES", "DELETE_DEVICE_DOMAIN"),
+    "hwpt-alloc": ("CREATE_DEVICE_DOMAIN", "MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
+    "hwpt-free": ("UNMAP_DEVICE_GPA_PAGES", "DELETE_DEVICE_DOMAIN"),
+    "ioas-map": ("MAP_DEVICE_GPA_PAGES", "MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
+    "ioas-unmap": ("UNMAP_DEVICE_GPA_PAGES",),
+    "ioas-revoke": ("UNMAP_DEVICE_GPA_PAGES",),
+    "dma-map": ("MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES", KZALLOC),
+    "dma-unmap": ("UNMAP_DEVICE_GPA_PAGES",),
+    "msi-map": ("MAP_DEVICE_GPA_PAGES", KZALLOC),
     "exit": (*_MOVES, "UNMAP_DEVICE_GPA_PAGES", "DELETE_DEVICE_DOMAIN"),
 }
 """Where an operation of each kind can be refused."""

@@ -103,6 +103,31 @@ def _vfio_join(op: ops.VfioJoin, config: Configuration) -> str:
     return f"VFIO_GROUP_SET_CONTAINER: {_group(op.group, config)} joins VFIO container {op.container}{how}{_by(op)}"
 
 
+def _iommufd_attach(op: ops.IommufdAttach, config: Configuration) -> str:
+    where = f"page table {op.hwpt} of IOAS {op.ioas}" if op.hwpt else f"IOAS {op.ioas}"
+    return f"VFIO_DEVICE_ATTACH_IOMMUFD_PT: {_group(op.group, config)} to {where}, bound first if it is not{_by(op)}"
+
+
+def _ioas_map(op: ops.IoasMap, _config: Configuration) -> str:
+    how = ", page by page" if op.small else ""
+    how += ", while the kernel is short of memory" if op.short else ""
+    return f"IOMMU_IOAS_MAP in IOAS {op.ioas}: {_user_memory(op)}{how}{_by(op)}"
+
+
+def _ioas_unmap(op: ops.IoasUnmap, _config: Configuration) -> str:
+    what = f"{span(op.pages)} from iova {op.iova:#x}" if op.pages else "everything"
+    return f"IOMMU_IOAS_UNMAP in IOAS {op.ioas}: {what}"
+
+
+def _dma_map(op: ops.DmaMap, config: Configuration) -> str:
+    who, what = _device(op.device, config), span(op.pages)
+    return f"A host driver maps {what} for {who} (dma_map_page): iova {op.iova:#x} to {op.paddr:#x}, {_PROTS.get(op.prot, op.prot)}"
+
+
+def _msi_map(op: ops.MsiMap, config: Configuration) -> str:
+    return f"iommu_dma_prepare_msi for {_device(op.device, config)}: iova {op.iova:#x} to the doorbell at {op.paddr:#x}"
+
+
 def _vfio_unmap(op: ops.VfioUnmap, _config: Configuration) -> str:
     what = f"{span(op.pages)} from iova {op.iova:#x}" if op.pages else "everything"
     return f"VFIO_IOMMU_UNMAP_DMA in container {op.container}: {what}"
@@ -135,6 +160,18 @@ _WORDS: dict[type[ops.Operation], Callable[[Any, Configuration], str]] = {
     ops.VfioLeave: lambda op, config: f"The last file of {_group(op.group, config)} is closed: it leaves its VFIO container",
     ops.VfioMap: lambda op, config: f"VFIO_IOMMU_MAP_DMA in container {op.container}: {_user_memory(op)}",
     ops.VfioUnmap: _vfio_unmap,
+    ops.IommufdAttach: _iommufd_attach,
+    ops.IommufdDetach: lambda op, config: f"VFIO_DEVICE_DETACH_IOMMUFD_PT for {_group(op.group, config)}",
+    ops.IommufdClose: lambda op, config: f"The device files of {_group(op.group, config)} are closed: iommufd lets go of it",
+    ops.HwptAlloc: lambda op, config: f"IOMMU_HWPT_ALLOC for {_device(op.device, config)}: page table {op.hwpt} of IOAS {op.ioas}",
+    ops.HwptFree: lambda op, config: f"IOMMU_DESTROY of page table {op.hwpt}",
+    ops.IoasMap: _ioas_map,
+    ops.IoasUnmap: _ioas_unmap,
+    ops.IoasRevoke: lambda op, config: f"The exporter of the dma-buf in IOAS {op.ioas} at iova {op.iova:#x} takes it back",
+    ops.AccessPin: lambda op, config: f"A kernel user of IOAS {op.ioas} pins {span(op.pages)} from iova {op.iova:#x}",
+    ops.DmaMap: _dma_map,
+    ops.DmaUnmap: lambda op, config: f"A host driver unmaps for {_device(op.device, config)} (dma_unmap_page): iova {op.iova:#x}",
+    ops.MsiMap: _msi_map,
     ops.Exit: lambda op, config: f"{_process(op.by)} dies: its files are closed in the order of their numbers",
     ops.Recover: lambda op, config: "The end: nothing is refused any more, everything is given back, then all is done once more",
 }

@@ -64,6 +64,8 @@ NEVER = {
     "no-uninitialised-read": "only KMSAN sees it, and KMSAN does not tell KUnit",
     "ready-before-visible": "hv_iommu_init() registers with the real IOMMU core, which a test must not",
     "failure-is-visible": "a test does not see the log",
+    "page-given-back": "a test calls the driver, and pins no memory",
+    "mapping-ends-with-its-page": "a test calls the driver, and pins no memory",
 }
 """Why the other properties cannot."""
 
