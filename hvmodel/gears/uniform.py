@@ -3,8 +3,9 @@
 It drives the same worlds as the walk (the same configurations, levels, share of faults, two phases and judges) with the same kinds
 of operation, but for those of user space, in which whatever does not name a mapping exactly is refused; and draws every argument
 uniformly from a range, blind: the kind of operation, numbers of domains, groups, devices, VMs and threads, page-aligned addresses
-of 48 bits, page counts up to 32 MiB a request, protections, and of a fault its site, arrival, answer and duration. What it does not have is what the rules know: which handles exist, what is mapped where, at which
-numbers arithmetic and encodings turn, which rules suit a run.
+of 48 bits, page counts up to 32 MiB a request, protections, and of a fault its site, arrival, answer and duration.
+What it does not have is what the rules know: which handles exist, what is mapped where, at which numbers arithmetic and encodings
+turn, which rules suit a run.
 
 It is not crippled. What had nothing to act on costs it no operation. The ranges of numbers are as small as what there can be. A
 new kernel, after which all that was built up is gone, is as rare as in the walk. And statuses are those that the walk refuses with.
