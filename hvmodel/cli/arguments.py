@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -74,4 +75,14 @@ def cannot_write(*paths: Path | None) -> str | None:
                 path.open("a").close()
             except OSError as error:
                 return f"cannot write to {error.filename or path}: {error.strerror}"
+    return None
+
+
+def cannot_fill(directory: Path) -> str | None:
+    """Why no file can be made in a directory, or None; makes it if need be."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        return f"cannot write to {error.filename or directory}: {error.strerror}"
     return None

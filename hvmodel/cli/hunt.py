@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
 
 from hvmodel.callers.levels import LEVELS
-from hvmodel.cli.arguments import Verbs, cannot_write, number, unknown_driver, usage
+from hvmodel.cli.arguments import Verbs, cannot_fill, cannot_write, number, unknown_driver, usage
 from hvmodel.drivers import folder_name
 from hvmodel.rules.worlds import PROFILE_NAMES
 
@@ -43,12 +42,7 @@ def _hunt(args: argparse.Namespace, console: Console) -> int:
         return usage(f"no profile is called {args.profile!r} (known: all, {', '.join(PROFILE_NAMES)})")
     if args.out is None:
         args.out = Path("findings") / folder_name(args.driver)
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.out).close()
-    except OSError as error:
-        return usage(f"cannot write to {error.filename or args.out}: {error.strerror}")
-    problem = cannot_write(args.json)
+    problem = cannot_fill(args.out) or cannot_write(args.json)
     if problem:
         return usage(problem)
     options = Options(

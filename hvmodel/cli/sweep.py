@@ -6,7 +6,6 @@ import argparse
 import difflib
 import json
 import sys
-import tempfile
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from hvmodel.cli.arguments import Verbs, cannot_write, number, unknown_driver, usage
+from hvmodel.cli.arguments import Verbs, cannot_fill, cannot_write, number, unknown_driver, usage
 from hvmodel.drivers import folder_name
 from hvmodel.hypervisor.policies import PROFILES
 from hvmodel.traces.format import Trace, TraceError, read
@@ -62,7 +61,7 @@ def _sweep(args: argparse.Namespace, console: Console) -> int:
     except TraceError as error:
         return usage(str(error))
     out = args.out or Path("findings") / folder_name(driver) / "sweep"
-    problem = unknown_driver(driver) or cannot_write(args.json) or _cannot_fill(out)
+    problem = unknown_driver(driver) or cannot_write(args.json) or cannot_fill(out)
     if problem:
         return usage(problem)
     report = sweep(Options(driver, without_repeats(subjects), args.pairs, args.budget, args.jobs), progress_printer())
@@ -78,16 +77,6 @@ def _sweep(args: argparse.Namespace, console: Console) -> int:
         args.json.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
     print_sweep(report, console)
     return 1 if report.groups else 0
-
-
-def _cannot_fill(directory: Path) -> str | None:
-    """Why no file can be made in a directory, or None; makes it if need be."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=directory).close()
-    except OSError as error:
-        return f"cannot write to {error.filename or directory}: {error.strerror}"
-    return None
 
 
 def chosen(names: list[str], profile: str, driver: str | None) -> tuple[list[Subject], str]:
@@ -114,6 +103,8 @@ def chosen(names: list[str], profile: str, driver: str | None) -> tuple[list[Sub
     if driver is None and len(named) > 1:
         (one, first), (other, second) = list(named.items())[:2]
         raise TraceError(f"{first} is of driver {one}, {second} of {other}; --driver chooses one for all")
+    order = list(PROFILES)
+    subjects.sort(key=lambda subject: order.index(subject.config.profile) if subject.config.profile in order else len(order))
     return list(dict.fromkeys(subjects)), driver or next(iter(named), DEFAULT_DRIVER)
 
 

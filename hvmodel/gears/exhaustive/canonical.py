@@ -27,7 +27,7 @@ from hvmodel.gears.exhaustive.snapshot import Change
 from hvmodel.hypervisor.abi import PAGE_SHIFT
 from hvmodel.hypervisor.objects import Domain
 from hvmodel.kernel.interval_tree import IntervalTree
-from hvmodel.kernel.iommu import Device, IommuDomain, IommuOps
+from hvmodel.kernel.iommu import IommuDomain, IommuOps
 from hvmodel.kernel.services import Cpu, Kernel, SpinLock
 from hvmodel.world import World
 
@@ -322,9 +322,7 @@ class Canonical:
         lasting: Any = None
         if faults.pending:
             lasting = [
-                (entry[0].site, entry[0].status, entry[0].done, entry[2])
-                for entry in faults._active
-                if entry[1] and entry[2] != 0
+                (entry[0].site, entry[0].status, entry[0].done, entry[2]) for entry in faults._active if entry[1] and entry[2] != 0
             ]
         odd: Any = None
         if judge.reported or judge.muted or books.zombies or books.foreign or books.failed_ids or books.guests:
@@ -484,4 +482,3 @@ def _slot_getters(cls: type) -> list[Callable[[Any], Any]]:
 
 
 __all__ = ["AMPLE", "DIGEST", "Canonical", "exchangeable", "region"]
-_ = Device

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import queue
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -85,14 +87,26 @@ class Worker:
 
 
 def _serve(pipe: Connection, *arguments: Any) -> None:
+    """A worker process. A thread of its own reads what is asked, so that neither side waits for the other to read."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     worker = Worker(*arguments)
+    asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def listen() -> None:
+        try:
+            while True:
+                asked.put(pipe.recv())
+        except (EOFError, OSError):
+            asked.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
     try:
-        while True:
-            operations, chunk = pipe.recv()
+        while (question := asked.get()) is not None:
+            operations, chunk = question
             worker.learn(operations)
             pipe.send(worker.answer(chunk))
-    except (EOFError, BrokenPipeError):
+    except (BrokenPipeError, OSError):
         return
 
 
@@ -154,7 +168,7 @@ class Crew:
                 member = min(self._members, key=lambda one: len(one.asked))
                 if len(member.asked) >= AHEAD:
                     break
-                chunk = next(chunks, None)
+                chunk = next(chunks, None)  # type: ignore[assignment]
                 if chunk is None:
                     more = False
                     break

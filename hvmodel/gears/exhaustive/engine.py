@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from hvmodel.configuration import Configuration
 from hvmodel.drivers import DriverEntry
-from hvmodel.faults import ALLOC_PAGES, KERNEL_SITES, KZALLOC, Fault
+from hvmodel.faults import KERNEL_SITES, Fault
 from hvmodel.gears.exhaustive.canonical import DIGEST, Canonical
 from hvmodel.gears.exhaustive.menu import Menu
 from hvmodel.gears.exhaustive.scope import ANSWERS, OTHER, Answer, Scope
@@ -64,12 +63,10 @@ class Expansion:
 
 
 class Engine:
-    """Explores the worlds of one part of a scope under one profile. With ``past`` it goes on behind an operation in which a property
-    failed, with that property set aside for what it failed of, as the walk does."""
+    """Explores the worlds of one part of a scope under one profile. With ``past`` it goes on behind an operation in which a
+    property failed, with that property set aside for what it failed of, as the walk does."""
 
-    def __init__(
-        self, driver: str | DriverEntry, scope: Scope, profile: str, symmetry: bool = True, past: bool = False
-    ) -> None:
+    def __init__(self, driver: str | DriverEntry, scope: Scope, profile: str, symmetry: bool = True, past: bool = False) -> None:
         self.scope = scope
         self.past = past
         self.world = ExploredWorld(scope.configuration(profile), driver)
@@ -185,4 +182,3 @@ def _fault(site: str, nth: int, answer: Answer, length: int) -> Fault | None:
 
 
 __all__ = ["Engine", "Expansion", "ExploredWorld", "Failure", "Step"]
-_ = (Any, ALLOC_PAGES, KZALLOC)

@@ -69,7 +69,7 @@ class Enumerator:
         return distinct[self.below(len(distinct))]
 
     def chance(self, percent: int) -> bool:
-        return 0 < percent and (percent >= 100 or self.below(2) == 1)
+        return percent > 0 and (percent >= 100 or self.below(2) == 1)
 
 
 class ScopedPools(Pools):
@@ -184,9 +184,7 @@ class Menu:
 
     def _where_sees(self) -> Any:
         """All that the rules of mapping look at while there is a domain."""
-        return tuple(
-            [(book.handle, tuple(book.pages), tuple(book.requests.items())) for book in self.world.books.domains.values()]
-        )
+        return tuple([(book.handle, tuple(book.pages), tuple(book.requests.items())) for book in self.world.books.domains.values()])
 
     def offers(self) -> list[Operation]:
         """Every operation of the rules in the state that the world is in, in a fixed order."""

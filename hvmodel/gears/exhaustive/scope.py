@@ -1,28 +1,18 @@
 """What the exhaustive gear goes through: a scope is a bound on everything, and a sentence that says so.
 
-A **scope** has parts; each is searched on its own. A part bounds devices, groups, VMs, domains, addresses, pages, physical regions,
-faults and the length of a trace, and says which boot options hold. Within it everything that the rules allow is tried. ``tiny``,
-``small`` and ``medium`` are here; another one can be written as a TOML file (:func:`read_scope`).
+A scope has parts, and each :class:`Scope` is one: it bounds devices, groups, VMs, domains, addresses, pages, physical regions,
+faults and the length of a trace, and says which boot options hold. Within it everything that the rules allow is tried. ``scopes.py`` has
+the scopes that come with hvmodel, ``scope_file.py`` reads others.
 """
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from hvmodel.callers.levels import BEYOND, LEVELS
 from hvmodel.configuration import DEVICES, Configuration, PciFunction
-from hvmodel.faults import ALLOC_PAGES, KERNEL_SITES, KZALLOC, REGISTER, SYSFS_ADD
-from hvmodel.rules.rules import RULES
-from hvmodel.rules.worlds import ALIASES
-
-K, M = 1 << 12, 1 << 20
-"""A page and the larger page of the driver, in bytes."""
-
-TOP = (1 << 48) - M
-"""The last larger page of a 48-bit address space."""
+from hvmodel.faults import ALLOC_PAGES, KZALLOC, REGISTER, SYSFS_ADD
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,46 +134,3 @@ def _count(number: int, noun: str, plural: str = "") -> str:
 
 def _hex(values: tuple[int, ...]) -> str:
     return ", ".join(map(hex, values))
-
-
-_PROBING = frozenset({"kexec", "unplug_device", "release_device", "probe_device"})
-_ODD = frozenset({"driver_map", "driver_unmap"})
-_MAPS = frozenset({"mapping"})
-_PAIR = DEVICES[:2]
-_SHARED = DEVICES[2:4]
-
-TINY = (
-    Scope("maps", domains=1, iovas=(0, K), pages=(1, 2), depth=7, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
-    Scope("moves", vms=1, domains=1, depth=7, without=_PROBING),
-)
-
-SMALL = (
-    Scope("small maps", iovas=(0, K, 2 * K), pages=(1, 2), regions=((0, 0), (1, 0)), depth=6, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
-    Scope("large maps", iovas=(0, M - K, M, 2 * M - K), pages=(1, 256, 257), regions=((0, 0), (1, 1)), depth=6, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
-    Scope("long maps", iovas=(0, 256 * M), pages=(1, 512, 4096), regions=((0, 0), (1, 1)), depth=5, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
-    Scope("odd calls", iovas=(0, K), pages=(1, 2), depth=5, without=_PROBING | {"claim_group", "reset_device"}),
-    Scope("permissions", iovas=(0, K), pages=(1,), prots=("rw", "r", "w"), gfps=("kernel", "atomic"), depth=5, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
-    Scope("scattered", iovas=(0, M), pages=(1,), scattered=((2, 1), (3, 256)), depth=5, without=_PROBING | _ODD | {"claim_group", "reset_device"}),
-    Scope("mapped and moved", vms=1, domains=1, iovas=(0,), pages=(1,), depth=7, without=_PROBING | _ODD),
-    Scope("moves", vms=2, domains=2, room=2, depth=7, without=_PROBING),
-    Scope("two devices", _PAIR, vms=1, domains=2, room=2, depth=6, without=_PROBING),
-    Scope("one group", _SHARED, vms=1, domains=1, depth=7, without=_PROBING),
-    Scope("plugging", _PAIR, vms=0, domains=1, depth=6, without=frozenset({"kexec"})),
-    Scope("plugging a group", _SHARED, vms=0, domains=1, depth=6, without=frozenset({"kexec"})),
-    Scope("next kernel", vms=1, domains=1, depth=5, without=frozenset()),
-    Scope("left over", vms=0, domains=2, room=2, depth=5, without=frozenset(), options={"left_domains": (1,), "left_devices": ((0, 1),)}),
-    Scope("no direct attach", _PAIR, vms=1, domains=1, depth=6, without=_PROBING, options={"no_attdev": True}),
-    Scope("no VM module", vms=1, domains=1, depth=6, without=_PROBING, options={"mshv": False}),
-    Scope("last ids", domains=3, room=2, depth=7, without=_PROBING, options={"unique_id": 0xFFFFFFFD}),
-    Scope("skip list", _PAIR, domains=1, depth=4, without=_PROBING, options={"skip": "(0:0:1.0)"}),
-)
-
-SCOPES: dict[str, tuple[Scope, ...]] = {"tiny": TINY, "small": SMALL}
-
-
-def with_faults(parts: tuple[Scope, ...], faults: int) -> tuple[Scope, ...]:
-    """The same scope with another number of faults in a trace."""
-    return tuple(replace(part, faults=faults) for part in parts)
-
-
-_ = (KERNEL_SITES, RULES, ALIASES, TOP, tomllib, fields, Path)

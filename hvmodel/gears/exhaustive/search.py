@@ -1,7 +1,7 @@
 """Breadth first: level by level, each state once, whoever computes what follows it.
 
-A state is a number. Kept of it are its name (16 bytes), the state before it and the operation that led to it: that is how it is found
-again, and it makes a trace. What workers answer is taken in the order of the states that they were asked about, so the search is
+A state is a number. Kept of it are its name (16 bytes), the state before it and the operation that led to it: that is how it is
+found again, and it makes a trace. What workers answer is taken in the order of the states that they were asked about, so the search is
 the same with any number of them.
 """
 
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from hvmodel.gears.exhaustive.canonical import DIGEST
 from hvmodel.gears.exhaustive.crew import Answer, Chunk, Crew
@@ -242,4 +241,3 @@ def summary(search: Search) -> Summary:
 
 
 __all__ = ["FAILS", "HOLDS", "UNDETERMINED", "Found", "Level", "Search", "Summary", "summary"]
-_: tuple[Any, ...] = (Iterable,)

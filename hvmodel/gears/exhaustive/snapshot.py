@@ -1,8 +1,8 @@
 """Save a world and put it back, in place.
 
-A world is a graph of Python objects that know each other. Copying it costs a millisecond; putting back what an operation changed costs
-microseconds. So every object that can change is listed once, with what it holds, and objects of one type are compared with what they
-held in one go. An object keeps its identity: what is put back are its contents. What an operation made is forgotten with it.
+A world is a graph of Python objects that know each other. Copying it costs a millisecond; putting back what an operation changed
+costs microseconds. So every object that can change is listed once, with what it holds, and objects of one type are compared with
+what they held in one go. An object keeps its identity: what is put back are its contents. What an operation made is forgotten with it.
 
 What is saved is found by following references from the world, so nothing of a driver, of the hypervisor or of the books can be
 overlooked, whatever its class. Exceptions are named here: constants, and counts that decide nothing (:data:`NOT_FOLLOWED`).

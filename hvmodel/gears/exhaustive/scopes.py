@@ -1,0 +1,50 @@
+"""The scopes that come with hvmodel.
+
+A part is about one subject, so that it can be gone through to its end: what one subject does to another is what the walk is for,
+and the parts in which pages are mapped and devices moved. The sizes are measured (``README.md``).
+"""
+
+from __future__ import annotations
+
+from hvmodel.configuration import DEVICES
+from hvmodel.gears.exhaustive.scope import Scope
+
+K, M = 1 << 12, 1 << 20
+"""A page and the larger page of the driver, in bytes."""
+
+_PLUG = frozenset({"unplug_device", "release_device", "probe_device"})
+_STAY = _PLUG | {"kexec"}
+_ODD = frozenset({"driver_map", "driver_unmap"})
+_STILL = _STAY | _ODD | {"claim_group", "reset_device"}
+"""Only mapping: no device moves, comes or goes, and no driver call that the core would not make."""
+
+_PAIR = DEVICES[:2]
+_SHARED = DEVICES[2:4]
+
+TINY = (
+    Scope("maps", iovas=(0, K), pages=(1, 2), depth=6, without=_STILL),
+    Scope("moves", vms=1, depth=6, without=_STAY),
+)
+
+SMALL = (
+    Scope("small maps", iovas=(0, K, 2 * K), pages=(1, 2), regions=((0, 0), (1, 0)), depth=5, without=_STILL),
+    Scope("large maps", iovas=(0, M - K, M), pages=(1, 256, 257), regions=((0, 0), (1, 1)), depth=5, without=_STILL),
+    Scope("long maps", iovas=(0, 256 * M), pages=(1, 512, 4096), regions=((0, 0), (1, 1)), depth=4, without=_STILL),
+    Scope("odd calls", iovas=(0, K), pages=(1, 2), depth=5, without=_STAY | {"claim_group", "reset_device"}),
+    Scope("permissions", iovas=(0, K), pages=(1,), prots=("rw", "r", "w"), gfps=("kernel", "atomic"), depth=5, without=_STILL),
+    Scope("scattered", iovas=(0, M), pages=(1,), scattered=((2, 1), (3, 256)), depth=5, without=_STILL),
+    Scope("mapped and moved", vms=1, iovas=(0,), pages=(1,), depth=7, without=_STAY | _ODD),
+    Scope("moves", vms=2, domains=2, room=2, depth=6, without=_STAY),
+    Scope("two devices", _PAIR, vms=1, domains=2, room=2, depth=5, without=_STAY),
+    Scope("one group", _SHARED, vms=1, depth=6, without=_STAY),
+    Scope("plugging", _PAIR, depth=6, without=frozenset({"kexec"})),
+    Scope("plugging a group", _SHARED, depth=6, without=frozenset({"kexec"})),
+    Scope("next kernel", vms=1, depth=5, without=frozenset()),
+    Scope("left over", domains=2, room=2, depth=5, without=frozenset(), options={"left_domains": (1,), "left_devices": ((0, 1),)}),
+    Scope("no direct attach", _PAIR, vms=1, depth=5, without=_STAY, options={"no_attdev": True}),
+    Scope("no VM module", vms=1, depth=6, without=_STAY, options={"mshv": False}),
+    Scope("last ids", domains=3, room=2, depth=6, without=_STAY, options={"unique_id": 0xFFFFFFFD}),
+    Scope("skip list", _PAIR, depth=4, without=_STAY, options={"skip": "(0:0:1.0)"}),
+)
+
+SCOPES: dict[str, tuple[Scope, ...]] = {"tiny": TINY, "small": SMALL}
