@@ -22,7 +22,7 @@ from hvmodel.drivers.native.toolchain import DRIVER, EVERY_BLOCK, PLAIN, QUIET, 
 
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
-RUNTIME = ("memory", "services", "shadow", "entry", "tree", "python")
+RUNTIME = ("memory", "services", "shadow", "entry", "tree", "canon", "python")
 
 TREE_SOURCES = ("lib/rbtree.c", "lib/interval_tree.c")
 TREE_HEADERS = (

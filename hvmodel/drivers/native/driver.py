@@ -14,6 +14,7 @@ from hvmodel.drivers.interface import Driver
 from hvmodel.drivers.native import image as at
 from hvmodel.drivers.native.build import Build
 from hvmodel.drivers.native.image import Image, image_of
+from hvmodel.drivers.native.kept import Kept
 from hvmodel.drivers.native.memory import NativeObject, NativeSlab
 from hvmodel.drivers.native.shadow import Shadow, pair
 from hvmodel.drivers.native.traits import (
@@ -88,7 +89,7 @@ def signed(number: int) -> int:
     return number if number < 1 << 63 else number - (1 << 64)
 
 
-class NativeDriver(Driver):
+class NativeDriver(Kept, Driver):
     """The file's functions and statics, in an image of their own."""
 
     name = "native"

@@ -85,6 +85,12 @@ class Image:
         self.shared = memoryview((ctypes.c_char * (8 * 10)).from_address(self.library.hvm_shared())).cast("B").cast("Q")
         self.holds: Callable[[int], tuple[int, ...]] = builtin(4)
         """Start, size in bytes, and state (0 nothing, 1 alive, 2 freed) of the object that holds an address."""
+        self.form: Callable[..., bytes] = builtin(5)
+        """What the driver keeps, without the addresses at which it lies (``runtime/canon.c``)."""
+        variable = self._plain("hvm_canon_variable")
+        for known in self.dwarf.variables:
+            if known.size and known.name != "__func__":
+                variable(self.base + known.address, known.size)
         self.read: Callable[[int, int], int] = self._plain("hvm_read")
         self.write: Callable[[int, int, int], int] = self._plain("hvm_write")
         self.lead: Callable[[int, int, int], int] = self._plain("hvm_lead")

@@ -46,7 +46,8 @@ class NativeSlab(Slab):
         self.report = driver.kernel.report
         self.owner = None
         self._numbers: dict[int, int] = {}
-        self._owners: list[Any] = [None]
+        self.owners: list[Any] = [None]
+        """Owners by the number that C knows them by."""
 
     def owner_number(self) -> int:
         """C's name for the present owner."""
@@ -55,8 +56,8 @@ class NativeSlab(Slab):
             return 0
         number = self._numbers.get(id(owner))
         if number is None:
-            number = self._numbers[id(owner)] = len(self._owners)
-            self._owners.append(owner)
+            number = self._numbers[id(owner)] = len(self.owners)
+            self.owners.append(owner)
         return number
 
     def size_of(self, address: int) -> int:
@@ -84,5 +85,5 @@ class NativeSlab(Slab):
         found: dict[SlabObject, Any] = {}
         for at in range(0, 3 * room, 3):
             name = names.get(rows[at + 1], "object")
-            found[NativeObject.at(rows[at], name)] = self._owners[rows[at + 2]] if rows[at + 2] < len(self._owners) else None
+            found[NativeObject.at(rows[at], name)] = self.owners[rows[at + 2]] if rows[at + 2] < len(self.owners) else None
         return found

@@ -102,6 +102,10 @@ class Canonical:
         self._piece = Piece()
         self._key: Any = None
         self._memo: dict[int, int] = {}
+        self._ids: tuple[int, ...] = ()
+        """Numbers of the device that is being read, which say nothing but which one it is."""
+        self._native = False
+        """Whether the driver's memory is not Python's."""
         self._index: dict[int, list[Any]] = {}
         self._plain: tuple[bytes, list[Any]] = (b"", [])
 
@@ -178,7 +182,8 @@ class Canonical:
         keys: list[Any] = [("device", number) for number in range(len(books.devices))]
         keys += [("domain", domain) for domain in books.of_domain]
         keys += [("table", domain.id) for domain in hypervisor.domains.values()]
-        if not hasattr(world.driver, "canonical_memory"):
+        self._native = hasattr(world.driver, "canonical_memory")
+        if not self._native:
             keys.append(("driver",))
         assert kernel is not None
         return {key: self._make(key) for key in keys}
@@ -189,7 +194,11 @@ class Canonical:
         self._memo = {}
         kind = key[0]
         if kind == "device":
+            if key[1] in self._free:
+                book = self.world.books.devices[key[1]]
+                self._ids = (book.key, book.device.requester)
             content = self._device(key[1])
+            self._ids = ()
         elif kind == "domain":
             content = self._domain(key[1])
         elif kind == "table":
@@ -260,7 +269,7 @@ class Canonical:
             (book.excused, book.fallen, book.known, book.vanished, device.present, device.claimed),
             book.key in world.judge.named,
             grouped,
-            None if device.priv is None else self._object(device.priv),
+            device.priv is not None if self._native else None if device.priv is None else self._object(device.priv),
         )
 
     # --- domains ------------------------------------------------------------------------------------------------------------
@@ -290,7 +299,7 @@ class Canonical:
             None if domain.geometry is None else tuple(domain.geometry),
             domain.pgsize_bitmap,
             domain.type,
-            None if domain.container is None else self._object(domain.container),
+            None if domain.container is None or self._native else self._object(domain.container),
         )
 
     def _table(self, domain: Domain) -> Any:
@@ -351,7 +360,8 @@ class Canonical:
         """What is allocated and cannot be reached from anything: it is only missed in the end."""
         native = getattr(self.world.driver, "canonical_memory", None)
         if native is not None:
-            return native(self._labels)
+            form, owners = native(self._labels, list(self.world.books.of_domain))
+            return form, [self._owner(owner) for owner in owners]
         reached = set().union(*[piece.read for piece in pieces.values()])
         labels = self._labels
         lost = [
@@ -374,6 +384,8 @@ class Canonical:
         """Anything of a driver's, as numbers, strings and tuples."""
         cls = type(value)
         if cls is int:
+            if value in self._ids:
+                return "id"
             return self._number(value) if value >> REGION_SHIFT else value
         if cls in _PLAIN:
             return value
@@ -444,7 +456,8 @@ class Canonical:
                 fields.append("unset")
                 continue
             kind = type(part)
-            fields.append(part if kind in _PLAIN or (kind is int and not part >> REGION_SHIFT) else encode(part))
+            plain = kind in _PLAIN or (kind is int and not part >> REGION_SHIFT and part not in self._ids)
+            fields.append(part if plain else encode(part))
         return fields
 
     # --- numbers ------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from hvmodel.configuration import Configuration
 from hvmodel.drivers import DriverEntry
-from hvmodel.faults import KERNEL_SITES, Fault
+from hvmodel.faults import KERNEL_SITES, KZALLOC, Fault
 from hvmodel.gears.exhaustive.canonical import DIGEST, Canonical
 from hvmodel.gears.exhaustive.menu import Menu
 from hvmodel.gears.exhaustive.scope import ANSWERS, OTHER, Answer, Scope
@@ -126,6 +126,7 @@ class Engine:
         """Do an operation and undo it; then with one more fault at each arrival behind the first ``after`` ones."""
         found.tried += 1
         world = self.world
+        allocations = world.faults.reached.get(KZALLOC, 0)
         outcome = self._apply(operation)
         changes = self.keeper.changes()
         fired = not operation.faults or operation.faults[-1] in outcome.fired
@@ -135,6 +136,9 @@ class Engine:
                 found.failures.append(Failure(operation, list(outcome.violations)))
             if not world.over and (self.past or not outcome.violations):
                 found.steps.append(Step(operation, self._name(changes, spent), spent))
+        silent = world.faults.reached.get(KZALLOC, 0) - allocations - self._order.count(KZALLOC)
+        if silent > 0:  # a native driver's allocations are counted, not heard one by one: they are put behind what was
+            self._order += [KZALLOC] * silent
         order = list(self._order) if spent < self.scope.faults and outcome.applied and fired else []
         lengths = list(world.lengths)
         self.keeper.back(changes)

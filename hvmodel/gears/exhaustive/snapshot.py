@@ -47,6 +47,12 @@ NOT_FOLLOWED: dict[str, str] = {
 }
 """Fields whose values are not followed, and why."""
 
+NOT_KEPT: dict[str, str] = {
+    "NativeDriver.saved": "where its image is while another world is in it",
+    "NativeDriver.raised": "on its way through C",
+}
+"""Fields that are not put back, and why."""
+
 _CONSTANT = (
     type(None),
     bool,
@@ -144,13 +150,21 @@ class _Fields(Form):
     """An object's ``__dict__``."""
 
     def __init__(self, owner: str) -> None:
+        self.left = frozenset(name.split(".")[1] for name in NOT_KEPT if name.split(".")[0] == owner)
         self.skipped = {name.split(".")[1] for name in NOT_FOLLOWED if name.split(".")[0] == owner}
 
     def read(self, objects: list[Any]) -> Values:
+        left = self.left
+        if left:
+            return [{name: held for name, held in found.items() if name not in left} for found in objects]
         return [dict(found) for found in objects]
 
+    def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
+        now = self.read(objects) if self.left else objects
+        return () if now == values else _differ(now, values)
+
     def write(self, found: Any, value: Any) -> None:
-        for name in [name for name in found if name not in value]:
+        for name in [name for name in found if name not in value and name not in self.left]:
             del found[name]
         found.update(value)
 
@@ -374,6 +388,9 @@ class Keeper:
 
     def changes(self) -> list[Change]:
         """What has changed since the base."""
+        settle = getattr(self.world.driver, "settle", None)
+        if settle is not None:
+            settle()
         found: list[Change] = []
         freed: set[int] = set()
         if list(map(type, self._slabs)) != self._classes:

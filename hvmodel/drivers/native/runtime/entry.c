@@ -189,7 +189,10 @@ u64 hvm_load(u64 hint, u64 offset, u64 size, const struct hvm_python *python, vo
 	if (!hvm || !image->arena || !image->shadow || !page || !image->coverage || !image->log)
 		return 0;
 	image->record = hvm_reserve(0, sizeof(*image->record));
-	if (!image->record)
+	image->numbers = hvm_reserve(0, HVM_ARENA / HVM_GRAIN * sizeof(*image->numbers));
+	image->met = hvm_reserve(0, HVM_CANON_OBJECTS * sizeof(*image->met));
+	image->form = hvm_reserve(0, HVM_CANON_ROOM * sizeof(*image->form));
+	if (!image->record || !image->numbers || !image->met || !image->form)
 		return 0;
 	image->input = page;
 	mprotect(page + PAGE_SIZE + HVM_GUARD, PAGE_SIZE, PROT_NONE);

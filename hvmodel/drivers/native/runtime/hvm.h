@@ -91,6 +91,9 @@ struct hvm_object { /* in front of each allocated object, in the arena */
 
 #define HVM_DEPTH 16 /* calls within calls: init registers, which probes */
 #define HVM_ROWS 16384
+#define HVM_VARIABLES 1024
+#define HVM_CANON_OBJECTS 65536
+#define HVM_CANON_ROOM (1ULL << 20)
 #define HVM_PAGES 64
 #define HVM_FOUND 256 /* nodes that one search tells */
 #define HVM_DOOR 0x100 /* the kind of a row for a hypercall; the others are services */
@@ -146,6 +149,11 @@ struct hvm_image { /* what does not change with the world */
 	struct hvm_range range[64]; /* what lies where in it */
 	u32 nranges;
 	u64 replayed, replayed_pages;
+	struct hvm_range variable[HVM_VARIABLES]; /* the driver's own, see canon.c */
+	u64 nvariables;
+	u32 *numbers; /* one for each grain of the arena, zero between two forms */
+	struct hvm_object **met;
+	u64 *form;
 };
 
 enum { HVM_LIVE = 0x20, HVM_FREED = 0x40, HVM_BYTES = 0x1f };
@@ -173,6 +181,7 @@ u64 hvm_call(u64 op, u64 call, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
 u64 hvm_state_size(void);
 u64 hvm_holds(u64 address, u64 *size, u64 *state);
 void hvm_save(char *to);
+u64 hvm_canon(const u64 *roots, u64 nroots, u64 *out, u64 room);
 void hvm_domain(u64 address, u64 *out);
 u64 hvm_tree_list(struct rb_root_cached *root, u64 start, u64 last, struct interval_tree_node *after, u64 more, u64 room, u64 (*out)[4]);
 u64 hvm_python_door(u64 control, u64 round, u64 where);

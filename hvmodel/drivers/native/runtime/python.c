@@ -148,6 +148,23 @@ static PyObject *hvm_py_save(PyObject *self, PyObject *const *args, long n)
 	return bytes;
 }
 
+/* form(roots...): what the driver keeps, without addresses (canon.c); nothing if there is no room for it */
+static PyObject *hvm_py_form(PyObject *self, PyObject *const *args, long n)
+{
+	u64 roots[64], words;
+	PyObject *bytes;
+	long i;
+
+	(void)self;
+	for (i = 0; i < n && i < 64; i++)
+		roots[i] = hvm_number(args[i]);
+	words = hvm_canon(roots, i, hvm_image->form, HVM_CANON_ROOM);
+	bytes = python()->bytes(NULL, (long)(8 * words));
+	if (bytes)
+		memcpy(python()->inside(bytes), hvm_image->form, 8 * words);
+	return bytes;
+}
+
 /* Built-in function `which`, a new reference. */
 PyObject *hvm_builtin(u64 which)
 {
@@ -157,6 +174,7 @@ PyObject *hvm_builtin(u64 which)
 		{ "domain", hvm_py_domain, METH_FASTCALL, NULL },
 		{ "save", hvm_py_save, METH_FASTCALL, NULL },
 		{ "holds", hvm_py_holds, METH_FASTCALL, NULL },
+		{ "form", hvm_py_form, METH_FASTCALL, NULL },
 	};
 
 	return python()->builtin(&methods[which], NULL, NULL);

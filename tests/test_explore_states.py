@@ -1,0 +1,186 @@
+"""Saving, putting back and naming the states of a world: what the exhaustive gear stands on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from hvmodel import operations as ops
+from hvmodel.configuration import Configuration
+from hvmodel.gears.exhaustive.canonical import Canonical, region
+from hvmodel.gears.exhaustive.engine import Engine
+from hvmodel.gears.exhaustive.scope import Scope
+from hvmodel.gears.exhaustive.scopes import SMALL, TINY
+from hvmodel.gears.exhaustive.search import Search
+from hvmodel.gears.exhaustive.snapshot import Keeper
+from hvmodel.gears.walk import runs, walk
+from hvmodel.world import World
+
+DRIVERS = ["repaired", "posted-v0", "repaired-c"]
+
+
+def _available(driver: str) -> str:
+    if driver == "repaired-c":
+        pytest.importorskip("hvmodel.drivers.native")
+        from hvmodel.drivers import REGISTRY
+
+        if driver not in REGISTRY:
+            pytest.skip("no C compiler")
+    return driver
+
+
+def _ran(number: int, profile: str = "default") -> Any:
+    seed, _profile, level, _steps = next(islice(runs(5, 0, [profile], [0, 1, 2], 40), number, None))
+    return walk(seed, "repaired", profile, level, 40)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("number", range(6))
+def test_a_world_is_put_back_as_it_was(driver: str, number: int) -> None:
+    """An operation that was undone leaves nothing behind: the run goes on as if it had never been, on every kind of driver."""
+    run = _ran(number)
+    alone, disturbed = World(run.config, _available(driver)), World(run.config, driver)
+    keeper = Keeper(disturbed)
+    operations = run.operations
+    for at, operation in enumerate(operations):
+        for other in (operations[(at + 3) % len(operations)], ops.Detach(0), ops.Recover()):
+            disturbed.apply(other)
+            keeper.back(keeper.changes())
+            assert keeper.changes() == []
+        expected, got = alone.apply(operation), disturbed.apply(operation)
+        assert (got.applied, got.result, got.fired, got.violations) == (
+            expected.applied,
+            expected.result,
+            expected.fired,
+            expected.violations,
+        )
+        keeper.advance(keeper.changes())
+        assert Canonical(disturbed).take() == Canonical(alone).take()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_snapshot_brings_a_world_back_from_anywhere(driver: str) -> None:
+    """A path can be left at any point and taken up again: each earlier state has its name after what came later was undone."""
+    run = _ran(2)
+    world = World(run.config, _available(driver))
+    keeper = Keeper(world)
+    kept = []
+    for operation in run.operations:
+        world.apply(operation)
+        keeper.advance(keeper.changes())
+        kept.append((keeper.base, Canonical(world).take()))
+    for snapshot, name in reversed(kept):
+        keeper.put(snapshot)
+        assert keeper.changes() == []
+        assert Canonical(world).take() == name
+
+
+@pytest.mark.parametrize("driver", ["repaired", "posted-v0"])
+@pytest.mark.parametrize("symmetry", [True, False])
+def test_only_what_changed_is_read_again(driver: str, symmetry: bool) -> None:
+    """The name that is made from what an operation changed is the one that reading everything gives."""
+    for number in range(4):
+        run = _ran(number)
+        world = World(run.config, driver)
+        keeper, canonical = Keeper(world), Canonical(world, symmetry)
+        for operation in run.operations:
+            canonical.take()
+            world.apply(operation)
+            changes = keeper.changes()
+            assert canonical.after(changes) == Canonical(world, symmetry).take(), operation
+            keeper.advance(changes)
+
+
+def _twins(driver: str, scope: Scope, profile: str, most: int) -> list[tuple[list[ops.Operation], list[ops.Operation]]]:
+    """Pairs of different paths to states of one name."""
+    engine = Engine(driver, scope, profile)
+    first: dict[bytes, list[ops.Operation]] = {}
+    pairs = []
+    frontier: list[tuple[list[ops.Operation], int]] = [([], 0)]
+    for _ in range(4):
+        ahead = []
+        for path, spent in frontier:
+            for step in engine.expand(path, spent).steps:
+                there = [*path, step.operation]
+                known = first.get(step.name)
+                if known is None:
+                    first[step.name] = there
+                    ahead.append((there, step.spent))
+                elif known != there and len(pairs) < most:
+                    pairs.append((known, there))
+        frontier = ahead
+    return pairs
+
+
+def _behaviour(driver: str, scope: Scope, profile: str, path: list[ops.Operation]) -> list[Any]:
+    """What every operation does at the end of a path: a name for the state behind it, or what fails."""
+    engine = Engine(driver, scope, profile)
+    spent = sum(len(operation.faults) for operation in path)
+    expansion = engine.expand(path, spent)
+    return [
+        sorted((step.name, step.spent) for step in expansion.steps),
+        sorted((violation.property, violation.call) for failure in expansion.failures for violation in failure.violations),
+    ]
+
+
+@pytest.mark.parametrize("part", ["two devices", "small maps", "next kernel"])
+def test_states_of_one_name_behave_the_same(part: str) -> None:
+    """A name stands for all that decides what comes next: from two paths to one name the same follows, operation by operation."""
+    scope = next(scope for scope in SMALL if scope.name == part)
+    pairs = _twins("repaired", scope, "default", 400)[::9]
+    assert len(pairs) > 20
+    for one, other in pairs:
+        assert _behaviour("repaired", scope, "default", one) == _behaviour("repaired", scope, "default", other)
+
+
+def test_devices_and_regions_are_exchangeable_and_nothing_else() -> None:
+    """Symmetry takes out which of two equal devices or physical regions it was, and tells apart what is not equal."""
+    config = Configuration(devices=next(scope for scope in SMALL if scope.name == "two devices").devices)
+
+    def name(*operations: ops.Operation, symmetry: bool = True, start: Configuration = config) -> bytes:
+        world = World(start, "repaired")
+        for operation in (ops.Boot(), *operations):
+            assert world.apply(operation).applied
+        return Canonical(world, symmetry).take()
+
+    assert name(ops.Claim(0)) == name(ops.Claim(1))
+    assert name(ops.Claim(0), symmetry=False) != name(ops.Claim(1), symmetry=False)
+    assert name(ops.Claim(0)) != name(ops.Claim(0), ops.Claim(1))
+    one, two = ops.Map(1, 0, region(0), 1), ops.Map(1, 0x1000, region(0) + 0x1000, 1)
+    far = ops.Map(1, 0x1000, region(1) + 0x1000, 1)
+    assert name(ops.Alloc(1), one, two) != name(ops.Alloc(1), one, far)
+    assert name(ops.Alloc(1), ops.Map(1, 0, region(1), 1), ops.Map(1, 0x1000, region(0) + 0x1000, 1)) == name(
+        ops.Alloc(1), one, far
+    )
+    skipped = replace(config, skip="(0:0:5.0)")
+    assert name(ops.Claim(0), start=skipped) != name(ops.Claim(1), start=skipped)
+
+
+def test_the_number_of_states_is_known() -> None:
+    """What the rules reach within a scope: a change of it must be meant."""
+    counts = {}
+    for scope in (*TINY, next(scope for scope in SMALL if scope.name == "two devices")):
+        for symmetry in (True, False):
+            search = _searched("repaired", replace(scope, depth=3), symmetry)
+            assert search.verdict == "holds"
+            counts[scope.name, symmetry] = (search.states, search.transitions)
+    assert counts == {
+        ("maps", True): (129, 345),
+        ("maps", False): (130, 346),
+        ("moves", True): (201, 700),
+        ("moves", False): (201, 700),
+        ("two devices", True): (351, 1530),
+        ("two devices", False): (529, 2152),
+    }
+
+
+def _searched(driver: str, scope: Scope, symmetry: bool = True, jobs: int = 1) -> Search:
+    from hvmodel.gears.exhaustive.crew import Crew
+
+    search = Search(driver, scope, "default", symmetry)
+    with Crew(jobs, driver, scope, "default", symmetry) as crew:
+        search.run(crew)
+    return search
