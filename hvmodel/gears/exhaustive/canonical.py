@@ -102,6 +102,8 @@ class Canonical:
         self._piece = Piece()
         self._key: Any = None
         self._memo: dict[int, int] = {}
+        self._added: list[int] = []
+        """What was put into the homes since they were last in order."""
         self._ids: tuple[int, ...] = ()
         """Numbers of the device that is being read, which say nothing but which one it is."""
         self._native = False
@@ -114,7 +116,9 @@ class Canonical:
     def take(self) -> bytes:
         """Read the world as it is, and remember it; its name, 16 bytes."""
         self._pieces = self._all()
-        index = self._index = {}
+        self._added.clear()
+        index: dict[int, list[Any]] = {}
+        self._index = index
         for key, piece in self._pieces.items():
             for at in piece.read:
                 index.setdefault(at, []).append(key)
@@ -126,7 +130,7 @@ class Canonical:
         index, guarded = self._index, self._guarded
         stale: dict[Any, None] = {}
         whole = self._crossed
-        for _form, item, _value in changes:
+        for _form, _place, item, _value in changes:
             at = id(item)
             if at in guarded:
                 whole = True
@@ -143,15 +147,51 @@ class Canonical:
         pieces = dict(pieces)
         for key in stale:
             pieces[key] = self._make(key)
+        for at in self._added:
+            del self._homes[at]
+        self._added.clear()
         if self._crossed:
             return self._anew()
         return self._name(self._join(pieces), self._rest(pieces))
+
+    def advance(self, changes: list[Change]) -> Any:
+        """Remember the world as it is, which differs from what is remembered by these changes; what :meth:`retreat` takes."""
+        before = (self._pieces, self._index, self._plain, self._labels, self._homes, self._crossed, self._guarded)
+        index = self._index
+        stale: dict[Any, None] = {}
+        for change in changes:
+            at = id(change.item)
+            if at in self._guarded or self._crossed:
+                self.take()
+                return before
+            for key in index.get(at, ()):
+                stale[key] = None
+        self._homes = dict(self._homes)
+        self._pieces = dict(self._pieces)
+        self._index = dict(index)
+        for key in stale:
+            piece = self._pieces[key] = self._make(key)
+            for at in piece.read:
+                known = index.get(at, ())
+                if key not in known:
+                    self._index[at] = [*known, key]
+        self._added.clear()
+        if self._crossed:
+            self.take()
+        elif stale:
+            self._plain = self._join(self._pieces)
+        return before
+
+    def retreat(self, before: Any) -> None:
+        """Remember again what was remembered before :meth:`advance`."""
+        self._pieces, self._index, self._plain, self._labels, self._homes, self._crossed, self._guarded = before
 
     def _anew(self) -> bytes:
         """Read everything, and leave what is remembered as it is."""
         labels, homes, crossed, guarded = self._labels, self._homes, self._crossed, self._guarded
         pieces = self._all()
         name = self._name(self._join(pieces), self._rest(pieces))
+        self._added.clear()
         self._labels, self._homes, self._crossed, self._guarded = labels, homes, crossed, guarded
         return name
 
@@ -162,7 +202,8 @@ class Canonical:
     def _all(self) -> dict[Any, Piece]:
         world = self.world
         books, hypervisor, kernel = world.books, world.hypervisor, world.kernel
-        labels = self._labels = {}
+        labels: dict[int, Any] = {}
+        self._labels = labels
         self._homes = {}
         self._crossed = False
         for rank, (domain, book) in enumerate(books.of_domain.items()):
@@ -371,8 +412,10 @@ class Canonical:
         ]
         return sorted(lost, key=repr) if lost else None
 
-    def _owner(self, label: Any) -> Any:
-        return label[0] if label is not None and label[0] == _BOOKOF else label
+    @staticmethod
+    def _owner(label: Any) -> Any:
+        """Of what belongs to a device it does not matter to which."""
+        return _BOOKOF if label is not None and label[0] == _BOOKOF else label
 
     # --- the driver's memory ------------------------------------------------------------------------------------------------
 
@@ -435,6 +478,7 @@ class Canonical:
         home = self._homes.get(at)
         if home is None:
             self._homes[at] = self._key
+            self._added.append(at)
         elif home != self._key:
             self._crossed = True
         read = self._piece.read

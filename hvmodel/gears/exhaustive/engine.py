@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hvmodel.configuration import Configuration
 from hvmodel.drivers import DriverEntry
@@ -76,7 +77,9 @@ class Engine:
         self.keeper = Keeper(self.world)
         self.menu = Menu(self.world, scope)
         self._path: list[Operation] = []
-        self._stack: list[Snapshot] = [self.keeper.base]
+        self._stack: list[tuple[Snapshot, list[Change], Any]] = []
+        """For each operation of the path: the snapshot before it, what it changed, and what was remembered of the state's name."""
+        self.canonical.take()
         self._faulted: dict[tuple[int, Fault], Operation] = {}
         self._recover = Recover()
         self._boot = Boot()
@@ -89,13 +92,15 @@ class Engine:
         mine = self._path
         while same < len(mine) and same < len(path) and mine[same] == path[same]:
             same += 1
-        if same < len(mine):
-            del mine[same:], self._stack[same + 1 :]
-            self.keeper.put(self._stack[-1])
+        while len(mine) > same:
+            mine.pop()
+            snapshot, changes, remembered = self._stack.pop()
+            self.keeper.retreat(snapshot, changes)
+            self.canonical.retreat(remembered)
         for operation in path[same:]:
             self._apply(operation)
-            self.keeper.advance(self.keeper.changes())
-            self._stack.append(self.keeper.base)
+            changes = self.keeper.changes()
+            self._stack.append((self.keeper.advance(changes), changes, self.canonical.advance(changes)))
             mine.append(operation)
 
     def take_reach(self) -> dict[str, dict[str, int]]:
@@ -113,7 +118,6 @@ class Engine:
         """Try everything in the state at the end of a path, in which so many faults of the scope are spent; with ``last`` only
         recovery."""
         self.go_to(path)
-        self.canonical.take()
         found = Expansion()
         operations: list[Operation] = [self._boot] if not path else [] if last else self.menu.offers()
         if path:
@@ -167,6 +171,8 @@ class Engine:
                 continue
             seen: set[Fault] = set()
             for answer in ANSWERS.get(site, OTHER):
+                if answer.times is None and nth > 1:
+                    continue  # what lasts begins at the first arrival
                 fault = _fault(site, nth, answer, length)
                 if fault is not None and fault not in seen:
                     seen.add(fault)

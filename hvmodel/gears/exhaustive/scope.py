@@ -1,8 +1,8 @@
 """What the exhaustive gear goes through: a scope is a bound on everything, and a sentence that says so.
 
 A scope has parts, and each :class:`Scope` is one: it bounds devices, groups, VMs, domains, addresses, pages, physical regions,
-faults and the length of a trace, and says which boot options hold. Within it everything that the rules allow is tried. ``scopes.py`` has
-the scopes that come with hvmodel, ``scope_file.py`` reads others.
+faults and the length of a trace, and says which boot options hold. Within it everything that the rules allow is tried.
+``scopes.py`` has the scopes that come with hvmodel, ``scope_file.py`` reads others.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Breadth first: level by level, each state once, whoever computes what follows it.
 
 A state is a number. Kept of it are its name (16 bytes), the state before it and the operation that led to it: that is how it is
-found again, and it makes a trace. What workers answer is taken in the order of the states that they were asked about, so the search is
-the same with any number of them.
+found again, and it makes a trace. What workers answer is taken in the order of the states that they were asked about, so the
+search is the same with any number of them.
 """
 
 from __future__ import annotations

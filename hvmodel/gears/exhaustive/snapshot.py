@@ -2,7 +2,8 @@
 
 A world is a graph of Python objects that know each other. Copying it costs a millisecond; putting back what an operation changed
 costs microseconds. So every object that can change is listed once, with what it holds, and objects of one type are compared with
-what they held in one go. An object keeps its identity: what is put back are its contents. What an operation made is forgotten with it.
+what they held in one go. An object keeps its identity: what is put back are its contents. What an operation made is forgotten
+with it.
 
 What is saved is found by following references from the world, so nothing of a driver, of the hypervisor or of the books can be
 overlooked, whatever its class. Exceptions are named here: constants, and counts that decide nothing (:data:`NOT_FOLLOWED`).
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import is_dataclass
 from operator import attrgetter
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from hvmodel.configuration import Configuration
 from hvmodel.drivers.interface import DriverEntry
@@ -92,6 +93,7 @@ class Form:
 
     slab = False
     """Whether its objects are the slab's, which change their class when they are freed."""
+    cls: type = object
 
     def read(self, objects: list[Any]) -> Values:
         """What each of the objects holds, as values that stay as they are when the object changes."""
@@ -179,7 +181,7 @@ class _Slots(Form):
         names = _slot_names(cls)
         self.cls = cls
         self.slab = issubclass(cls, SlabObject)
-        plain = cls.__getattribute__ is object.__getattribute__
+        plain = "__getattribute__" not in cls.__dict__  # a freed object has one that reports
         self.getter: Callable[[Any], Any] | None = attrgetter(*names) if plain and len(names) > 1 else None
         places = [_slot(cls, name) for name in names]
         self.gets = [place.__get__ for place in places]
@@ -206,6 +208,11 @@ class _Slots(Form):
         return [self._one(found) for found in objects]
 
     def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
+        if self.slab:
+            kinds = list(map(type, objects))
+            if kinds.count(self.cls) != len(kinds):  # some were freed: their slots are asked, not they
+                now = [self._one(found) for found in objects]
+                return [at for at, kind in enumerate(kinds) if kind is not self.cls or now[at] != values[at]]
         now = self.read(objects)
         return () if now == values else _differ(now, values)
 
@@ -287,7 +294,7 @@ class _Image(Form):
         return ()
 
 
-_FORMS: dict[Any, Form] = {
+_FORMS: dict[type, Form] = {
     list: Form(),
     bytearray: _Bytes(),
     set: _Set(),
@@ -295,8 +302,8 @@ _FORMS: dict[Any, Form] = {
     defaultdict: _Dict(),
     RangeMap: _Ranges(),
     IntervalTree: _Tree(),
-    "image": _Image(),
 }
+_IMAGE = _Image()
 
 
 def _differ(now: Values, was: Values) -> list[int]:
@@ -327,19 +334,24 @@ def _immutable(cls: type) -> bool:
 
 
 class Snapshot:
-    """What every object of a world held at one moment. Values are shared between snapshots as far as they are the same."""
+    """What every object of a world held at one moment. What is the same is shared between snapshots."""
 
     __slots__ = ("known", "parts")
 
-    def __init__(self) -> None:
-        self.parts: dict[Any, tuple[list[Any], Values]] = {}
+    def __init__(self, parts: dict[Form, tuple[list[Any], Values]], known: set[int]) -> None:
+        self.parts = parts
         """Form -> objects and what they held."""
-        self.known: set[int] = set()
-        """The ids of all objects that are listed or need not be; the lists keep them alive."""
+        self.known = known
+        """The ids of all objects that are listed; the lists keep them alive."""
 
 
-Change = tuple[Form, Any, Any]
-"""An object that changed: its form, itself, what it held."""
+class Change(NamedTuple):
+    """An object that changed: its form, its place in the form's list, itself, what it held."""
+
+    form: Form
+    place: int
+    item: Any
+    value: Any
 
 
 class Keeper:
@@ -347,16 +359,11 @@ class Keeper:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.base = Snapshot()
-        self._slabs: list[SlabObject] = []
-        self._classes: list[type] = []
-        self._discover([world], self.base)
-        self._list_slabs()
+        self.base = Snapshot({}, set())
+        self._discover([world], self.base, set())
 
-    # --- finding ----------------------------------------------------------------------------------------------------------
-
-    def _discover(self, found: Iterable[Any], into: Snapshot) -> None:
-        """List what can be reached and is not listed yet."""
+    def _discover(self, found: Iterable[Any], into: Snapshot, own: set[Form]) -> None:
+        """List what can be reached and is not listed yet. The lists of the forms in ``own`` are the snapshot's own already."""
         known, parts = into.known, into.parts
         ahead = list(found)
         while ahead:
@@ -371,20 +378,17 @@ class Keeper:
                 ahead += item
                 continue
             known.add(id(item))
-            for key, form, part in _forms_of(item, cls):
-                objects, values = parts.setdefault(key, ([], []))
+            for form, part in _forms_of(item, cls):
+                if form not in own:
+                    own.add(form)
+                    objects, values = parts.get(form, ((), ()))
+                    parts[form] = (list(objects), list(values))
+                objects, values = parts[form]
                 (value,) = form.read([part])
                 objects.append(part)
                 values.append(value)
                 known.add(id(part))
                 ahead += form.inside(value)
-
-    def _list_slabs(self) -> None:
-        self._plan = [(_form(key), objects, values) for key, (objects, values) in self.base.parts.items()]
-        self._slabs = [item for objects, _values in self.base.parts.values() for item in objects if isinstance(item, SlabObject)]
-        self._classes = list(map(type, self._slabs))
-
-    # --- comparing --------------------------------------------------------------------------------------------------------
 
     def changes(self) -> list[Change]:
         """What has changed since the base."""
@@ -392,101 +396,73 @@ class Keeper:
         if settle is not None:
             settle()
         found: list[Change] = []
-        freed: set[int] = set()
-        if list(map(type, self._slabs)) != self._classes:
-            freed = {id(item) for item, cls in zip(self._slabs, self._classes, strict=True) if type(item) is not cls}
-        for form, objects, values in self._plan:
-            if freed and form.slab:
-                at: Sequence[int] = [
-                    at
-                    for at, (item, value) in enumerate(zip(objects, values, strict=True))
-                    if id(item) in freed or form.changed([item], [value])
-                ]
-            else:
-                at = form.changed(objects, values)
-            if at:
-                found += [(form, objects[index], values[index]) for index in at]
+        for form, (objects, values) in self.base.parts.items():
+            for place in form.changed(objects, values):
+                found.append(Change(form, place, objects[place], values[place]))
         return found
 
     def back(self, changes: list[Change]) -> None:
         """Undo changes: the world is at the base again."""
-        for form, item, value in changes:
+        for form, _place, item, value in changes:
             form.write(item, value)
 
     def advance(self, changes: list[Change]) -> Snapshot:
         """Make the world as it is now the base; returns the snapshot that was the base."""
         before = self.base
-        after = Snapshot()
-        after.known = set(before.known)
-        touched = {id(item) for _form, item, _value in changes}
-        moved: list[Any] = []
-        for key, (objects, values) in before.parts.items():
-            if touched.isdisjoint(map(id, objects)):
-                after.parts[key] = (list(objects), list(values))
+        after = Snapshot(dict(before.parts), set(before.known))
+        own: set[Form] = set()
+        ahead: list[Any] = []
+        freed: list[Change] = []
+        for change in changes:
+            form, place, item, _value = change
+            if form not in own:
+                own.add(form)
+                objects, values = after.parts[form]
+                after.parts[form] = (list(objects), list(values))
+            if form.slab and type(item) is not form.cls:
+                freed.append(change)  # it is of another class now, and listed with that one
                 continue
-            kept, held = [], []
-            for item, value in zip(objects, values, strict=True):
-                if id(item) not in touched:
-                    kept.append(item)
-                    held.append(value)
-                elif isinstance(item, SlabObject) and type(item) is not _form(key).cls:  # type: ignore[attr-defined]
-                    moved.append(item)  # freed: it is of another class now
-                else:
-                    (now,) = _form(key).read([item])
-                    kept.append(item)
-                    held.append(now)
-            after.parts[key] = (kept, held)
-        for item in moved:
+            (now,) = form.read([item])
+            after.parts[form][1][place] = now
+            ahead += form.inside(now)
+        for form, place, item, _value in sorted(freed, key=lambda change: -change.place):
+            objects, values = after.parts[form]
+            del objects[place], values[place]
             after.known.discard(id(item))
-        ahead: list[Any] = [*moved]
-        for form, item, _value in changes:
-            if not any(item is other for other in moved):
-                ahead += form.inside(form.read([item])[0])
-        self._discover(ahead, after)
+            ahead.append(item)
+        self._discover(ahead, after, own)
         self.base = after
-        self._list_slabs()
         return before
 
-    def put(self, snapshot: Snapshot) -> None:
-        """Put the world back to a snapshot, wherever it is now, and make that the base."""
-        for key, (objects, values) in snapshot.parts.items():
-            form = _form(key)
-            for item, value in zip(objects, values, strict=True):
-                form.write(item, value)
+    def retreat(self, snapshot: Snapshot, changes: list[Change]) -> None:
+        """From the base back to the snapshot that :meth:`advance` left with these changes."""
+        self.back(changes)
         self.base = snapshot
-        self._list_slabs()
 
 
 _SLOTS: dict[type, _Slots] = {}
 _VARS: dict[type, _Fields] = {}
 
 
-def _form(key: Any) -> Form:
-    if isinstance(key, tuple):
-        return _VARS[key[1]]
-    found = _FORMS.get(key)
-    return found if found is not None else _SLOTS[key]
-
-
-def _forms_of(item: Any, cls: type) -> list[tuple[Any, Form, Any]]:
-    """The forms under which an object is listed, each with its key and the part of the object that it is about."""
+def _forms_of(item: Any, cls: type) -> list[tuple[Form, Any]]:
+    """The forms under which an object is listed, each with the part of the object that it is about."""
     form = _FORMS.get(cls)
     if form is not None:
-        return [(cls, form, item)]
-    forms: list[tuple[Any, Form, Any]] = []
+        return [(form, item)]
+    forms: list[tuple[Form, Any]] = []
     if hasattr(cls, "save_images"):
-        forms.append(("image", _FORMS["image"], item))
+        forms.append((_IMAGE, item))
     if _slot_names(cls):
         slots = _SLOTS.get(cls)
         if slots is None:
             slots = _SLOTS[cls] = _Slots(cls)
-        forms.append((cls, slots, item))
+        forms.append((slots, item))
     held = None if isinstance(item, SlabObject) else getattr(item, "__dict__", None)
     if held is not None:
         owner = next((base.__name__ for base in cls.__mro__ if _names_of(base)), cls.__name__)
         if cls not in _VARS:
             _VARS[cls] = _Fields(owner)
-        forms.append((("vars", cls), _VARS[cls], held))
+        forms.append((_VARS[cls], held))
     return forms
 
 
