@@ -8,8 +8,9 @@ import pickle
 import signal
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -141,22 +142,24 @@ class Sweeper(Hunter):
         self._spent = 0.0
         self._begun = time.perf_counter()
 
-    def sweep(self, subject: Subject, until: Callable[[], bool], at: Callable[[Combination], None] | None = None) -> Row:
-        """Sweep one subject until it is done or ``until`` says stop; ``at`` is told of each run before it begins."""
+    def begin(self, subject: Subject, at: Callable[[Combination], None] | None = None) -> tuple[Sweep, Row]:
+        """The sweep of one subject, and what will come of it; ``at`` is told of each run before it begins."""
         heard = self.listener(f"{subject.name}/{subject.config.profile}", False, GEAR)
         sweep = Sweep(subject, self.options.driver, heard, self.sweeping.pairs)
         if at is not None:
             sweep.at = at
-        row = Row(subject, sweep.count, "done", unfired=sweep.unfired)
-        for played in sweep.runs():
+        return sweep, Row(subject, sweep.count, "cut short", unfired=sweep.unfired)
+
+    def go_on(self, runs: Iterable[Played], row: Row, until: Callable[[], bool]) -> bool:
+        """Do some runs of a sweep until ``until`` says stop; returns whether all were done."""
+        for played in runs:
             row.note(played)
             self.tally.add(played.run)
             while self._spent < SHARE * (time.perf_counter() - self._begun) and self._minimised():
                 pass
             if until():
-                row.state = "cut short"
-                break
-        return row
+                return False
+        return True
 
     def rest(self, until: float) -> None:
         """Minimise what waits and resembles nothing that was found, up to a time of the clock."""
@@ -172,8 +175,8 @@ class Sweeper(Hunter):
 
 
 def _work(options: Options, job: int, counter: Any, deadline: float, channel: Any, place: Any) -> None:
-    """A worker process: one subject after the other until none is left. ``place`` says what it is about to do, for whoever finds it
-    dead."""
+    """A worker process: one subject after the other until none is left; second refusals wait until all subjects of a profile have
+    had their first. ``place`` says what it is about to do, for whoever finds it dead."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settle()
     parent, native = os.getppid(), is_native(options.driver)
@@ -188,23 +191,40 @@ def _work(options: Options, job: int, counter: Any, deadline: float, channel: An
             channel.send(("progress", sweeper.tally.runs, len(sweeper.findings)))
         return now >= deadline or os.getppid() != parent or counter.value >= STOPPED
 
-    def at(combination: Combination) -> None:
+    def at(index: int, combination: Combination) -> None:
         place.value = pickle.dumps((index, combination)).hex().encode()
 
     if native:  # what it has found must not die with it
         sweeper.kept = lambda finding: channel.send(("kept", finding, None))
     try:
+        mine: list[tuple[int, Sweep, Row]] = []
         while not over():
             with counter.get_lock():
                 index, counter.value = counter.value, counter.value + 1
-            if index >= len(options.subjects):
+            subject = options.subjects[index] if index < len(options.subjects) else None
+            if mine and (subject is None or subject.config.profile != mine[-1][1].subject.config.profile):
+                _second_rounds(sweeper, mine, channel, over)
+                mine = []
+            if subject is None:
                 break
-            row = sweeper.sweep(options.subjects[index], over, at if native else None)
+            one, row = sweeper.begin(subject, partial(at, index) if native else None)
+            if sweeper.go_on(one.first_round(), row, over):
+                mine.append((index, one, row))
             channel.send(("row", index, row))
-        sweeper.rest(time.perf_counter() + REST)
+        sweeper.rest(time.perf_counter() + min(REST, options.budget or REST))
         channel.send(("done", sweeper.tally, list(sweeper.findings.values())))
     except BaseException:
         channel.send(("failed", traceback.format_exc(), None))
+
+
+def _second_rounds(sweeper: Sweeper, mine: list[tuple[int, Sweep, Row]], channel: Any, over: Callable[[], bool]) -> None:
+    """The second rounds of subjects whose first is done."""
+    for index, one, row in mine:
+        if not sweeper.go_on(one.second_round(), row, over):
+            channel.send(("row", index, row))
+            return
+        row.state = "done"
+        channel.send(("row", index, row))
 
 
 class _Crew:
@@ -259,9 +279,9 @@ class _Crew:
 
 
 def operations_of(subject: Subject, combination: Combination) -> list[Operation]:
-    """The operations of one run, with those that the callers would have left out."""
+    """The operations of one run, among them those that the callers would have left out."""
     done = [
-        replace(operation, faults=faults) if (faults := combination.faults(index)) else operation
+        replace(operation, faults=(*operation.faults, *combination.faults(index)))
         for index, operation in enumerate(subject.operations)
     ]
     return [*done, Recover()]
@@ -288,7 +308,7 @@ def sweep(options: Options, progress: Progress | None = None) -> Report:
             for channel in ready:
                 _hear(crew, channel, rows, tally, found, counts)
             if progress is not None:
-                done = sum(row.state != "not begun" for row in rows)
+                done = sum(row.state == "done" for row in rows)
                 runs, kept = sum(count[0] for count in counts.values()), sum(count[1] for count in counts.values())
                 progress(runs, done, len(rows), kept, time.monotonic() - started)
     finally:

@@ -65,9 +65,18 @@ class Sweep:
     at: Callable[[Combination], None] = lambda combination: None
     """Told of each run before it begins."""
 
+    _clean: Played | None = None
+    _ahead: list[Combination] = field(default_factory=list)
+    """Combinations with places that only a refusal led to."""
+
     def runs(self) -> Iterator[Played]:
-        """Do it, run by run; the clean run comes first."""
-        clean = self._play(Combination())
+        """Do it, run by run."""
+        yield from self.first_round()
+        yield from self.second_round()
+
+    def first_round(self) -> Iterator[Played]:
+        """The clean run, then each place and each answer alone."""
+        clean = self._clean = self._play(Combination())
         self.count.operations = sum(result is not None for result in clean.results)
         yield clean
         singles = list(self._singles(clean))
@@ -77,13 +86,18 @@ class Sweep:
         for single in singles:
             played = self._play(single, clean)
             yield played
-            if played.unfired:
-                continue
+            if not played.unfired:
+                self._ahead += self._beyond(played, clean, known)
+                yield from self._once_more(played, clean)
+
+    def second_round(self) -> Iterator[Played]:
+        """The places that only a refusal led to, then, if they are wanted, the pairs. The first round is done."""
+        clean = self._clean
+        assert clean is not None
+        for beyond in self._ahead:
+            played = self._play(beyond, clean)
+            yield played
             yield from self._once_more(played, clean)
-            for beyond in self._beyond(played, clean, known):
-                second = self._play(beyond, clean)
-                yield second
-                yield from self._once_more(second, clean)
         if self.pairs:
             yield from self._in_pairs(clean)
 
@@ -119,15 +133,16 @@ class Sweep:
             yield self._play(Combination(played.combination.refusals, again=True), clean)
 
     def _beyond(self, played: Played, clean: Played, known: set[object]) -> Iterator[Combination]:
-        """A second refusal at each place of the operation that only the first one led to; not if another answer, or the same one to
-        another of many calls for pages, led to such places before."""
+        """A second refusal at each place of the operation that only the first one led to; not if another refusal of an operation of
+        this kind at this site led to such places before. (``pairs`` has no such exception.)"""
         (first,) = played.combination.refusals
         index, fault = first.index, first.fault
         here, before = played.arrivals[index], clean.arrivals[index]
         at = _position(here, fault.site, fault.nth)
         new = _new(here[at + 1 :], before[at + 1 :])
-        which = 0 if at < len(here) and here[at].elements else fault.nth
-        key = (index, fault.site, which, fault.times, frozenset(arrival.site for arrival in new))
+        which = 0 if at < len(before) and before[at].elements else fault.nth
+        kind = self.subject.operations[index].kind
+        key = (kind, fault.site, which, fault.times, frozenset(arrival.site for arrival in new))
         if not new or key in known:
             return
         known.add(key)

@@ -13,15 +13,18 @@ from hvmodel.gears.sweep.record import Arrival, RecordingWorld
 from hvmodel.gears.walk import Heard, Run
 from hvmodel.world import Outcome
 
-AGAIN = frozenset({"alloc", "claim", "attach", "replace", "map", "map-scattered", "probe"})
+AGAIN = frozenset(
+    {"alloc", "claim", "attach", "replace", "map", "map-scattered", "probe"}
+    | {"vfio-join", "vfio-map", "iommufd-attach", "ioas-map", "hwpt-alloc"}
+)
 """What can fail and then be asked for again, by a VMM or an administrator whose ioctl or write to sysfs answered an error. What has
 to succeed or answers nothing (detach, disown, free, release, unmap) is asked for once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A trace to sweep: a name, where it starts, and its operations without refusals and recovery. The first ``shared`` operations
-    are not swept: another trace that is swept begins with the same ones."""
+    """A trace to sweep: a name, where it starts, and its operations without recovery. Refusals that it has are part of its story,
+    the sweep adds others. The first ``shared`` operations are not swept: another trace that is begins with the same ones."""
 
     name: str
     config: Configuration
@@ -115,12 +118,12 @@ def play(
             played.results.append(None)
             played.levels.append(clean.levels[index])
             continue
-        outcome = apply(replace(operation, faults=faults) if faults else operation)
+        outcome = apply(replace(operation, faults=(*operation.faults, *faults)) if faults else operation)
         played.arrivals.append(world.faults.arrivals if outcome.applied else ())
         played.results.append(outcome.result if outcome.applied else None)
         played.levels.append(outcome.level)
         if combination.again and index == last and outcome.applied and outcome.result < 0 and operation.kind in AGAIN:
-            apply(operation)
+            apply(replace(operation, faults=()))
     apply(ops.Recover())
     played.unfired = tuple(refusal for refusal in combination.refusals if refusal.fault not in fired)
     return played

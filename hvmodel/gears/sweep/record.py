@@ -52,8 +52,11 @@ class RecordingPlan(FaultPlan):
     def arrive(self, site: str) -> Fault | None:
         nth = self._numbers[site] = self._numbers.get(site, 0) + 1
         control, self.control = self.control, 0
-        self.arrivals.append(Arrival(site, nth, control >> REP_START_SHIFT & REP_MASK, control >> REP_COUNT_SHIFT & REP_MASK))
-        return super().arrive(site)
+        found = super().arrive(site)
+        failed = found is not None and site in KERNEL_SITES
+        start, elements = control >> REP_START_SHIFT & REP_MASK, control >> REP_COUNT_SHIFT & REP_MASK
+        self.arrivals.append(Arrival(site, nth, start, elements, failed))
+        return found
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -77,13 +80,11 @@ class RecordingWorld(World):
         faults.control = control
         fired = len(faults.fired)
         word = super()._door(control, page, output)
-        if (
-            word & STATUS_MASK and len(faults.fired) == fired
-        ):  # refused anyhow: only what it did before that could be refused earlier
+        if word & STATUS_MASK:  # refused anyhow: only what it did before could be refused earlier
             arrival = faults.arrivals[-1]
-            faults.arrivals[-1] = arrival._replace(
-                elements=word >> REP_COUNT_SHIFT & REP_MASK if arrival.elements else 0, failed=True
-            )
+            own = arrival.elements and len(faults.fired) == fired  # not by a fault, whose place is taken
+            done = word >> REP_COUNT_SHIFT & REP_MASK if own else 0
+            faults.arrivals[-1] = arrival._replace(elements=done, failed=True)
         return word
 
 
