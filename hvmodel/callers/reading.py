@@ -1,12 +1,14 @@
 """How VFIO and iommufd learn from a domain which memory they mapped: ``iommu_iova_to_phys``, page after page.
 
 The kernel asks for every page. Here pages are asked where something can turn: the first ones, the last one, the edges of what the
-caller holds, every 1 MiB boundary and the page before it (every larger power of two where there are many); between a page that
-continues and one that does not, the place of the break is found by halving. So a break that heals again between two asked pages
+caller holds, every 1 MiB boundary and the page before it (every larger power of two above 16 MiB); between a page that continues
+and one that does not, the place of the break is found by halving. So a break that heals again between two asked pages
 goes unseen. Pages are numbers of 4 KiB pages, physical addresses bytes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from hvmodel.callers.books import DomainBook
 from hvmodel.callers.mapping import Mapping
@@ -16,8 +18,7 @@ ALL = 8
 """Up to so many pages each one is asked."""
 
 STEP = 256
-MOST_STEPS = 64
-MOST_EDGES = 64
+MOST_STEPS = 16
 
 
 def read_run(core: Mapping, book: DomainBook, at: int, end: int) -> tuple[int, int]:
@@ -46,19 +47,27 @@ def read_run(core: Mapping, book: DomainBook, at: int, end: int) -> tuple[int, i
     return phys, end - at
 
 
-def _asked(book: DomainBook, at: int, end: int) -> list[int]:
+def _asked(book: DomainBook, at: int, end: int) -> Iterator[int]:
     """The pages after ``at`` and before ``end`` that are asked, in order."""
     if end - at <= ALL:
-        return list(range(at + 1, end))
-    pages = {at + 1, at + 2, end - 1}
-    for run in book.pages.slice(at, end)[:MOST_EDGES]:
-        pages.update((run.start, run.end - 1))
+        yield from range(at + 1, end)
+        return
+    yield at + 1
+    yield at + 2
     step = STEP
     while (end - at) // step > MOST_STEPS:
         step *= 2
-    for boundary in range(at + step & -step, end, step):
-        pages.update((boundary - 1, boundary))
-    return sorted(page for page in pages if at < page < end)
+    page = at + 3
+    while page < end:
+        run = book.pages.find(page)
+        stop = min(run.end if run is not None else page + step, end)
+        yield page
+        for boundary in range(page + step & -step, stop, step):
+            yield boundary - 1
+            yield boundary
+        if stop - 1 > page:
+            yield stop - 1
+        page = stop
 
 
 __all__ = ["read_run"]

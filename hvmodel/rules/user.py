@@ -40,8 +40,9 @@ def _pieces(scene: Scene, choose: Chooser, pages: int) -> tuple[int, int]:
     """How memory of so many pages lies: mostly in one piece, else in pieces of so many pages with so many between them."""
     if pages == 1 or choose.below(10) < 6:
         return 0, 0
-    piece = choose.pick((1, 2, 3, 16, 100, 255, 256, 257))
-    return (piece, scene.values.gap(choose, piece)) if piece < pages <= 512 * piece else (0, 0)
+    most = 300 if choose.below(16) == 15 else 17
+    piece = max(choose.pick((1, 2, 3, 16, 100, 255, 256, 257)), -(-pages // most))
+    return (piece, scene.values.gap(choose, piece)) if piece < pages else (0, 0)
 
 
 def _container(scene: Scene, choose: Chooser) -> Container | None:
