@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from hvmodel.cli.arguments import Verbs, cannot_fill, cannot_write, number, unknown_driver, usage
+from hvmodel.configuration import Configuration
 from hvmodel.drivers import folder_name
 from hvmodel.hypervisor.policies import PROFILES
 from hvmodel.traces.format import Trace, TraceError, read
@@ -46,7 +47,6 @@ def add(verbs: Verbs) -> None:
 
 
 def _sweep(args: argparse.Namespace, console: Console) -> int:
-    from hvmodel.gears.sweep import without_repeats
     from hvmodel.jobs.hunt import save_findings, written
     from hvmodel.jobs.sweep import Options, sweep
     from hvmodel.jobs.sweep_report import print_list, print_sweep, progress_printer
@@ -64,7 +64,7 @@ def _sweep(args: argparse.Namespace, console: Console) -> int:
     problem = unknown_driver(driver) or cannot_write(args.json) or cannot_fill(out)
     if problem:
         return usage(problem)
-    report = sweep(Options(driver, without_repeats(subjects), args.pairs, args.budget, args.jobs), progress_printer())
+    report = sweep(Options(driver, subjects, args.pairs, args.budget, args.jobs), progress_printer())
     if report.complete and not report.count.sites:
         return usage(
             "nothing was put to the test: no operation came by a place where it could be refused (do traces begin with boot?)"
@@ -80,22 +80,24 @@ def _sweep(args: argparse.Namespace, console: Console) -> int:
 
 
 def chosen(names: list[str], profile: str, driver: str | None) -> tuple[list[Subject], str]:
-    """What the names mean, without what would be the same twice, and the driver to sweep. Raises TraceError with one line for the
+    """What the names mean, in the order in which it is swept, and the driver to sweep. Raises TraceError with one line for the
     person at the keyboard."""
+    from hvmodel.gears.sweep.subjects import in_order, of_scenario, of_trace
     from hvmodel.scenarios import SCENARIOS
 
     subjects: list[Subject] = []
     named: dict[str, str] = {}
+    only = None if profile == "all" else profile
     for name in names or ["*"]:
         matching = [scenario for scenario in SCENARIOS.values() if fnmatchcase(scenario.name, name)]
         if matching:
-            subjects += [subject for scenario in matching for subject in of_scenario(scenario.name, profile)]
+            subjects += [subject for scenario in matching for subject in of_scenario(scenario.name, only)]
             if profile != "all" and not any(profile in scenario.profiles for scenario in matching):
                 raise TraceError(f"{name}: makes no sense under profile {profile} (only under {', '.join(matching[0].profiles)})")
         elif Path(name).exists():
             trace = read(Path(name))
             named.setdefault(trace.driver, name)
-            subjects.append(of_trace(Path(name).stem, trace, profile))
+            subjects.append(of_trace(Path(name).stem, _under(name, trace, profile), trace.operations))
         else:
             near = difflib.get_close_matches(name, SCENARIOS, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}" if near else "see hvmodel sweep --list"
@@ -103,28 +105,11 @@ def chosen(names: list[str], profile: str, driver: str | None) -> tuple[list[Sub
     if driver is None and len(named) > 1:
         (one, first), (other, second) = list(named.items())[:2]
         raise TraceError(f"{first} is of driver {one}, {second} of {other}; --driver chooses one for all")
-    order = list(PROFILES)
-    subjects.sort(key=lambda subject: order.index(subject.config.profile) if subject.config.profile in order else len(order))
-    return list(dict.fromkeys(subjects)), driver or next(iter(named), DEFAULT_DRIVER)
+    return in_order(subjects), driver or next(iter(named), DEFAULT_DRIVER)
 
 
-def of_scenario(name: str, profile: str = "all") -> list[Subject]:
-    """A scenario under each of its profiles, or one; of profiles that are the same hypervisor only the first."""
-    from hvmodel.gears.sweep import Subject
-    from hvmodel.scenarios import SCENARIOS
-
-    scenario = SCENARIOS[name]
-    found: dict[object, Subject] = {}
-    for each in scenario.profiles if profile == "all" else (profile,) if profile in scenario.profiles else ():
-        config = scenario.configuration(each)
-        found.setdefault(replace(config, profile=""), Subject(name, config, tuple(scenario.operations)))
-    return list(found.values())
-
-
-def of_trace(name: str, trace: Trace, profile: str = "all") -> Subject:
-    """A trace without its refusals and without recovery, under its own hypervisor or that of a profile."""
-    from hvmodel.gears.sweep import Subject
-
+def _under(name: str, trace: Trace, profile: str) -> Configuration:
+    """A trace's start, under its own hypervisor or that of a profile."""
     config = trace.config
     if profile != "all":
         known = PROFILES[profile]
@@ -140,8 +125,7 @@ def of_trace(name: str, trace: Trace, profile: str = "all") -> Subject:
         problem = config.problems()
         if problem:
             raise TraceError(f"{name}: cannot start under profile {profile}: {problem}")
-    operations = tuple(replace(operation, faults=()) for operation in trace.operations if operation.kind != "recover")
-    return Subject(name, config, operations)
+    return config
 
 
-__all__ = ["add", "chosen", "of_scenario", "of_trace"]
+__all__ = ["add", "chosen"]

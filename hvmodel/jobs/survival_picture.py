@@ -90,12 +90,14 @@ PENS = {
     "walk": Pen("━", "┃", "┓", "┗", "bold blue"),
     "hypothesis": Pen("═", "║", "╗", "╚", "yellow"),
     "uniform": Pen("┄", "┆", "┐", "└", "green"),
+    "sweep": Pen("╌", "╎", "┐", "└", "magenta"),
 }
 
 ASCII_PENS = {
     "walk": Pen("#", "#", "#", "#", "bold blue"),
     "hypothesis": Pen("=", "H", "=", "=", "yellow"),
     "uniform": Pen(".", ":", ".", ".", "green"),
+    "sweep": Pen("~", "S", "~", "~", "magenta"),
 }
 
 

@@ -16,6 +16,7 @@ COLOURS = {
     "walk": ("#0b5cad", "#6cb6ff", ""),
     "hypothesis": ("#b34700", "#ffa657", "9 4"),
     "uniform": ("#1a7f53", "#56d39b", "2 4"),
+    "sweep": ("#8250df", "#c297ff", "12 3 2 3"),
 }
 """Each gear's colour on light and on dark paper, and its dashes."""
 

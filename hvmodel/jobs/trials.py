@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, settings
@@ -18,6 +19,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from hvmodel.callers.levels import LEVELS
 from hvmodel.configuration import Configuration
 from hvmodel.gears.minimise import Target, minimise
+from hvmodel.gears.sweep import Sweep
+from hvmodel.gears.sweep.subjects import shipped
 from hvmodel.gears.uniform import uniform
 from hvmodel.gears.walk import Run, runs, walk
 from hvmodel.jobs.hunt import STEPS
@@ -27,7 +30,7 @@ from hvmodel.rules.worlds import PROFILE_NAMES
 from hvmodel.world import Outcome
 from machines import MACHINES, Machine
 
-GEARS = ("walk", "hypothesis", "uniform")
+GEARS = ("walk", "hypothesis", "uniform", "sweep")
 
 EXAMPLES = 200
 """Examples in one run of the Hypothesis engine, which keeps them all in memory: 200 take 60 MB, 5,000 take 1.6 GB."""
@@ -241,8 +244,22 @@ def _warm_up() -> None:
         return
 
 
+def _with_sweep(search: _Search) -> None:
+    """The scenarios in an order that the seed decides, and what is refused in each as well; it ends when all was tried."""
+    task, random = search.task, Random(search.task.seed)
+    subjects = shipped()
+    random.shuffle(subjects)
+    search.start()
+    for subject in subjects:
+        for played in Sweep(subject, task.driver, search.heard, random=random).runs():
+            search.ran(played.run)
+            if search.over:
+                return
+
+
 _SEARCHES: dict[str, Callable[[_Search], None]] = {
     "walk": lambda search: _seeded(walk, search),
     "hypothesis": _with_hypothesis,
     "uniform": lambda search: _seeded(uniform, search),
+    "sweep": _with_sweep,
 }
