@@ -198,9 +198,10 @@ def test_every_site_can_fire() -> None:
     or, where the posted driver never comes by, a fault that is at least drawn."""
     fired: set[tuple[str, str]] = set()
     drawn: set[tuple[str, str]] = set()
-    for number, (scene, choose) in enumerate(scenes(BEYOND, 320)):
+    for number, (scene, choose) in enumerate(scenes(BEYOND, 260)):
         scene.faults = 60
-        rules = [rule for rule in RULES.values() if (rule.subject == "user") <= number % 2]
+        rare = {"kexec"} if number % 8 else set[str]()  # it takes away all that there was
+        rules = [rule for rule in RULES.values() if (rule.subject == "user") <= number % 2 and rule.name not in rare]
         for _ in range(80):
             if scene.world.over:
                 break

@@ -148,7 +148,7 @@ def iommufd_attach(scene: Scene, choose: Chooser) -> ops.Operation | None:
 def iommufd_detach(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """The devices of a group leave their page table."""
     attached = list(scene.world.user.iommufd.attached)
-    return ops.IommufdDetach(choose.pick(attached)) if attached else None
+    return ops.IommufdDetach(choose.pick(attached)) if attached else iommufd_attach(scene, choose)
 
 
 @rule("user", 12)
