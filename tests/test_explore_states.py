@@ -11,7 +11,7 @@ import pytest
 from hvmodel import operations as ops
 from hvmodel.configuration import Configuration
 from hvmodel.gears.exhaustive.canonical import Canonical, region
-from hvmodel.gears.exhaustive.engine import Engine
+from hvmodel.gears.exhaustive.engine import Engine, Manner
 from hvmodel.gears.exhaustive.scope import Scope
 from hvmodel.gears.exhaustive.scopes import SMALL, TINY
 from hvmodel.gears.exhaustive.search import Search
@@ -185,6 +185,6 @@ def _searched(driver: str, scope: Scope, symmetry: bool = True, jobs: int = 1) -
     from hvmodel.gears.exhaustive.crew import Crew
 
     search = Search(driver, scope, "default", symmetry)
-    with Crew(jobs, driver, scope, "default", symmetry) as crew:
+    with Crew(jobs, driver, scope, "default", Manner(symmetry)) as crew:
         search.run(crew)
     return search

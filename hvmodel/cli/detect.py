@@ -14,7 +14,8 @@ def add(verbs: Verbs) -> None:
     """The verb ``detect``."""
     detect = verbs.add_parser("detect", help="measure how soon the gears find the defect of each variant")
     detect.add_argument("--driver", default="*", metavar="PATTERN", help="variants, as 'repaired+D*' (default: all), or one driver")
-    detect.add_argument("--gear", default="walk", choices=("walk", "hypothesis", "uniform", "sweep", "all"), help="default: walk")
+    gears = ("walk", "exhaustive", "hypothesis", "uniform", "sweep", "all")
+    detect.add_argument("--gear", default="walk", choices=gears, help="default: walk")
     detect.add_argument("--trials", type=number(1, 1e6), default=10, help="trials of each variant and gear (default: 10)")
     limit = detect.add_mutually_exclusive_group()
     limit.add_argument("--limit", type=number(0.01, 1e7, whole=False), help="processor seconds for each trial (default: 60)")

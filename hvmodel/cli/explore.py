@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from hvmodel.cli.arguments import Verbs, cannot_fill, cannot_write, number, unknown_driver, usage
 from hvmodel.drivers import folder_name
 from hvmodel.hypervisor.policies import PROFILES
+
+if TYPE_CHECKING:
+    from hvmodel.gears.exhaustive.scope import Scope
 
 UNDETERMINED = 3
 """The exit status of a search that was broken off without a finding."""
@@ -35,6 +40,8 @@ def add(verbs: Verbs) -> None:
     explore.add_argument("--all", action="store_true", help="go on behind failures, to the end of the scope")
     explore.add_argument("--no-symmetry", action="store_true", help="tell states apart that differ in names only")
     explore.add_argument("--keep", type=Path, metavar="FILE", help="keep the search here; if it is there, go on with it")
+    explore.add_argument("--never", action="store_true", help="also say what no state within the scope exercised (slower)")
+    explore.add_argument("--questions", action="store_true", help="rank the open questions by the findings that they decide")
     explore.add_argument("--list", action="store_true", help="say what is within the scope, and end")
     explore.add_argument("--out", type=Path, help="where traces go (default: findings/DRIVER/explore)")
     explore.add_argument("--json", type=Path, help="write the report to this file")
@@ -47,7 +54,7 @@ def _explore(args: argparse.Namespace, console: Console) -> int:
     from hvmodel.gears.exhaustive.scope_file import BadScope, chosen
     from hvmodel.jobs.explore import Options, explore
     from hvmodel.jobs.explore_file import BadFile
-    from hvmodel.jobs.explore_report import print_explored, progress_printer
+    from hvmodel.jobs.explore_report import print_explored, print_never, progress_printer
     from hvmodel.jobs.hunt import save_findings, written
 
     if args.profile not in (*PROFILES, "all"):
@@ -67,7 +74,9 @@ def _explore(args: argparse.Namespace, console: Console) -> int:
         problem = cannot_fill(args.keep.absolute().parent)
     if problem:
         return usage(problem)
-    options = Options(args.driver, parts, profiles, args.budget, args.jobs, not args.no_symmetry, args.all, args.keep)
+    if args.questions:
+        return _questions(args, parts, console)
+    options = Options(args.driver, parts, profiles, args.budget, args.jobs, not args.no_symmetry, args.all, args.never, args.keep)
     try:
         report = explore(options, progress_printer())
     except (BadFile, TooWide) as error:
@@ -81,7 +90,20 @@ def _explore(args: argparse.Namespace, console: Console) -> int:
     if args.json is not None:
         args.json.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
     print_explored(report, console)
+    if args.never:
+        print_never(report, console)
     return {"holds": 0, "fails": 1}.get(report.verdict, UNDETERMINED)
+
+
+def _questions(args: argparse.Namespace, parts: tuple[Scope, ...], console: Console) -> int:
+    from hvmodel.jobs.explore_questions import ask, print_questions
+    from hvmodel.jobs.explore_report import counter_printer
+
+    asking = ask(args.driver, parts, args.jobs or os.cpu_count() or 1, args.budget, counter_printer("answers tried"))
+    if args.json is not None:
+        args.json.write_text(json.dumps(asking.as_json(), indent=1) + "\n", encoding="utf-8")
+    print_questions(asking, console)
+    return 0
 
 
 __all__ = ["add"]

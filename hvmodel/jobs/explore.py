@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hvmodel.gears.exhaustive.crew import Crew
+from hvmodel.gears.exhaustive.engine import Manner
 from hvmodel.gears.exhaustive.scope import Scope
 from hvmodel.gears.exhaustive.search import FAILS, HOLDS, UNDETERMINED, Found, Search
 from hvmodel.gears.minimise.trial import Minimised
@@ -31,7 +32,7 @@ GEAR = "explore"
 @dataclass(slots=True)
 class Options:
     """What to explore. ``budget`` is in seconds (0: until all is done); ``everything`` goes on behind failures to the end of the
-    scope; ``kept`` is a file in which the search is kept, to go on with."""
+    scope; ``reach`` counts what is exercised; ``kept`` is a file in which the search is kept, to go on with."""
 
     driver: str
     parts: tuple[Scope, ...]
@@ -40,6 +41,7 @@ class Options:
     jobs: int = 0
     symmetry: bool = True
     everything: bool = False
+    reach: bool = False
     kept: Path | None = None
 
 
@@ -133,7 +135,8 @@ def explore(options: Options, progress: Progress | None = None) -> Report:
             if search.complete or (search.found and not options.everything):
                 continue
             tell = (lambda one, done, of: progress(report, one, done, of)) if progress is not None else None
-            with Crew(jobs, search.driver, search.scope, search.profile, search.symmetry, options.everything) as crew:
+            manner = Manner(options.symmetry, options.everything, options.reach)
+            with Crew(jobs, search.driver, search.scope, search.profile, manner) as crew:
                 search.run(crew, deadline, tell, options.everything, stopped)
     if options.kept is not None:
         explore_file.save(options.kept, searches)

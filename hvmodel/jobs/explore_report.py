@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hvmodel.gears.exhaustive.reach import never
 from hvmodel.gears.exhaustive.search import FAILS, HOLDS, UNDETERMINED, Search
 from hvmodel.jobs.explore import Progress, Report
 from hvmodel.jobs.report import command, print_rows
 from hvmodel.operations import describe
+from hvmodel.world import World
 
 STYLES = {HOLDS: "green", FAILS: "bold red", UNDETERMINED: "yellow"}
 
@@ -42,6 +45,40 @@ def progress_printer() -> Progress:
         print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
 
     return show
+
+
+def counter_printer(what: str) -> Callable[[int, int], None]:
+    """Shows how many of how many are done, as above."""
+    terminal = sys.stderr.isatty()
+    last = time.monotonic() - (0 if terminal else 5)
+
+    def show(done: int, planned: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < (0.5 if terminal else 10) and done < planned:
+            return
+        last = now
+        text = f"{done} of {planned} {what}"
+        print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+
+    return show
+
+
+def print_never(report: Report, console: Console) -> None:
+    """What no state within the scope exercised."""
+    counts: dict[str, dict[str, int]] = {}
+    for search in report.searches:
+        for kind, names in search.reach.items():
+            mine = counts.setdefault(kind, {})
+            for name, count in names.items():
+                mine[name] = mine.get(name, 0) + count
+    first = report.searches[0]
+    world = World(first.scope.configuration(first.profile), report.options.driver)
+    console.print()
+    for kind, found in never(counts, [search.scope for search in report.searches], world).items():
+        console.print(Text(f"{kind}: {len(found)}", style="bold"))
+        for name in found:
+            console.print(Text(f"  {name}"), soft_wrap=True)
 
 
 def print_explored(report: Report, console: Console) -> None:

@@ -88,6 +88,7 @@ class Pen:
 
 PENS = {
     "walk": Pen("━", "┃", "┓", "┗", "bold blue"),
+    "exhaustive": Pen("╌", "╎", "╮", "╰", "magenta"),
     "hypothesis": Pen("═", "║", "╗", "╚", "yellow"),
     "uniform": Pen("┄", "┆", "┐", "└", "green"),
     "sweep": Pen("╌", "╎", "┐", "└", "magenta"),
@@ -95,6 +96,7 @@ PENS = {
 
 ASCII_PENS = {
     "walk": Pen("#", "#", "#", "#", "bold blue"),
+    "exhaustive": Pen("-", "!", "-", "-", "magenta"),
     "hypothesis": Pen("=", "H", "=", "=", "yellow"),
     "uniform": Pen(".", ":", ".", ".", "green"),
     "sweep": Pen("~", "S", "~", "~", "magenta"),

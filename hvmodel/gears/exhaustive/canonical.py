@@ -460,9 +460,9 @@ class Canonical:
 
     def _list(self, items: list[Any]) -> Any:
         self._piece.read.add(id(items))
-        if len(items) > 1 and self.symmetry:
-            labels = [self._labels.get(id(item)) for item in items]
-            if all(label is not None and label[0] is _PRIV for label in labels):
+        if len(items) > 1 and self._free:
+            labels = [label for item in items if (label := self._labels.get(id(item))) is not None and label[0] is _PRIV]
+            if len(labels) == len(items) and all(label[1] in self._free for label in labels):
                 self._piece.names.append(tuple([label[1] for label in labels]))
                 return (_PRIV, len(items))
         return [self.encode(item) for item in items]

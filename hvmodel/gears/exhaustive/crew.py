@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from hvmodel.gears.exhaustive.engine import Engine
+from hvmodel.gears.exhaustive.engine import PLAIN, Engine, Manner
 from hvmodel.gears.exhaustive.scope import Scope
 from hvmodel.operations import Operation
 from hvmodel.properties.verdicts import Violation
@@ -53,8 +53,8 @@ class WorkerDied(Exception):
 class Worker:
     """Answers chunks with one engine. What it has answered before it does not say again."""
 
-    def __init__(self, driver: str, scope: Scope, profile: str, symmetry: bool, past: bool) -> None:
-        self.engine = Engine(driver, scope, profile, symmetry, past)
+    def __init__(self, driver: str, scope: Scope, profile: str, manner: Manner) -> None:
+        self.engine = Engine(driver, scope, profile, manner)
         self._table: list[Operation] = []
         self._codes: dict[Operation, int] = {}
         self._said: set[bytes] = set()
@@ -122,10 +122,10 @@ class _Member:
 class Crew:
     """``jobs`` workers for one part of a scope under one profile; with one job everything is done in this process."""
 
-    def __init__(self, jobs: int, driver: str, scope: Scope, profile: str, symmetry: bool = True, past: bool = False) -> None:
+    def __init__(self, jobs: int, driver: str, scope: Scope, profile: str, manner: Manner = PLAIN) -> None:
         self.cpu = 0.0
         """Processor seconds of all workers."""
-        arguments = (driver, scope, profile, symmetry, past)
+        arguments = (driver, scope, profile, manner)
         self._own = Worker(*arguments) if jobs == 1 else None
         self._known = 0
         self._members: list[_Member] = []

@@ -16,6 +16,7 @@ from hvmodel.drivers import DriverEntry
 from hvmodel.faults import KERNEL_SITES, KZALLOC, Fault
 from hvmodel.gears.exhaustive.canonical import DIGEST, Canonical
 from hvmodel.gears.exhaustive.menu import Menu
+from hvmodel.gears.exhaustive.reach import Reach
 from hvmodel.gears.exhaustive.scope import ANSWERS, OTHER, Answer, Scope
 from hvmodel.gears.exhaustive.snapshot import Change, Keeper, Snapshot
 from hvmodel.hypervisor.abi import REP_CALLS, REP_COUNT_SHIFT, REP_MASK
@@ -63,19 +64,33 @@ class Expansion:
     tried: int = 0
 
 
-class Engine:
-    """Explores the worlds of one part of a scope under one profile. With ``past`` it goes on behind an operation in which a
-    property failed, with that property set aside for what it failed of, as the walk does."""
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a search is done: whether states that differ in names only are one; whether it goes on behind an operation in which a
+    property failed, with that property set aside for what it failed of, as the walk does; whether what is exercised is counted."""
 
-    def __init__(self, driver: str | DriverEntry, scope: Scope, profile: str, symmetry: bool = True, past: bool = False) -> None:
+    symmetry: bool = True
+    past: bool = False
+    reach: bool = False
+
+
+PLAIN = Manner()
+"""The usual manner."""
+
+
+class Engine:
+    """Explores the worlds of one part of a scope under one profile."""
+
+    def __init__(self, driver: str | DriverEntry, scope: Scope, profile: str, manner: Manner = PLAIN) -> None:
         self.scope = scope
-        self.past = past
+        self.past = manner.past
         self.world = ExploredWorld(scope.configuration(profile), driver)
         self._order: list[str] = []
         self.world.faults.order = self._order
-        self.canonical = Canonical(self.world, symmetry)
+        self.canonical = Canonical(self.world, manner.symmetry)
         self.keeper = Keeper(self.world)
         self.menu = Menu(self.world, scope)
+        self.reach = Reach(self.world) if manner.reach else None
         self._path: list[Operation] = []
         self._stack: list[tuple[Snapshot, list[Change], Any]] = []
         """For each operation of the path: the snapshot before it, what it changed, and what was remembered of the state's name."""
@@ -104,8 +119,8 @@ class Engine:
             mine.append(operation)
 
     def take_reach(self) -> dict[str, dict[str, int]]:
-        """What was exercised since the last time: kind of thing, name, how often."""
-        return {}
+        """What was exercised since the last time: kind of thing, name, how often; nothing if that is not counted."""
+        return self.reach.take() if self.reach is not None else {}
 
     def _apply(self, operation: Operation) -> Outcome:
         self._order.clear()
@@ -131,7 +146,12 @@ class Engine:
         found.tried += 1
         world = self.world
         allocations = world.faults.reached.get(KZALLOC, 0)
-        outcome = self._apply(operation)
+        if self.reach is None:
+            outcome = self._apply(operation)
+        else:
+            with self.reach.listening():
+                outcome = self._apply(operation)
+            self.reach.note(self.menu.made.get(base, ()), outcome)
         changes = self.keeper.changes()
         fired = not operation.faults or operation.faults[-1] in outcome.fired
         if outcome.applied and fired:

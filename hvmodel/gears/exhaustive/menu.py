@@ -16,7 +16,7 @@ from hvmodel.gears.exhaustive.scope import Scope
 from hvmodel.operations import Map, Operation, Unmap
 from hvmodel.ranges import Run
 from hvmodel.rules.chooser import Chooser
-from hvmodel.rules.rules import RULES, Rule, Scene
+from hvmodel.rules.rules import Rule, Scene
 from hvmodel.rules.values import Pools
 from hvmodel.world import World
 
@@ -144,21 +144,14 @@ class Menu:
         self.world = world
         self.scope = scope
         self.scene = Scene(world, level=scope.level, vms=scope.vms, faults=0, room=scope.room, values=ScopedPools(scope))
-        scattered = bool(scope.scattered)
-        rules = [
-            rule
-            for rule in RULES.values()
-            if rule.level <= scope.level
-            and rule.subject in scope.subjects
-            and rule.name not in scope.without
-            and (rule.name != "map_scattered" or scattered)
-            and (rule.subject != "mapping" or scope.pages)
-        ]
+        rules = scope.rules()
         self._who = [rule for rule in rules if rule.subject != "mapping"]
         self._where = [rule for rule in rules if rule.subject == "mapping"]
         self._windows = scope.windows()
         self._known: dict[Any, list[Operation]] = {}
         self._one: dict[Operation, Operation] = {}
+        self.made: dict[Operation, tuple[str, ...]] = {}
+        """The rules that have proposed each operation."""
 
     def _who_sees(self) -> Any:
         """All that the rules of attachment, probing and lifetime look at."""
@@ -215,8 +208,15 @@ class Menu:
         found = self._known.get(key)
         if found is None:
             one = self._one
-            seen = dict.fromkeys(operation for rule in rules for operation in every(rule, self.scene))
-            found = self._known[key] = [one.setdefault(operation, operation) for operation in seen]
+            seen: dict[Operation, None] = {}
+            for rule in rules:
+                for operation in every(rule, self.scene):
+                    operation = one.setdefault(operation, operation)
+                    seen[operation] = None
+                    made = self.made.get(operation, ())
+                    if rule.name not in made:
+                        self.made[operation] = (*made, rule.name)
+            found = self._known[key] = list(seen)
         return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from hvmodel.callers.levels import BEYOND, LEVELS
 from hvmodel.configuration import DEVICES, Configuration, PciFunction
 from hvmodel.faults import ALLOC_PAGES, KZALLOC, REGISTER, SYSFS_ADD
+from hvmodel.rules.rules import RULES, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,18 @@ class Scope:
     def configuration(self, profile: str) -> Configuration:
         """What its worlds start from under a profile. Raises KeyError for an unknown profile."""
         return Configuration.of_profile(profile, devices=self.devices, **self.options)
+
+    def rules(self) -> list[Rule]:
+        """The rules that it asks."""
+        return [
+            rule
+            for rule in RULES.values()
+            if rule.level <= self.level
+            and rule.subject in self.subjects
+            and rule.name not in self.without
+            and (rule.name != "map_scattered" or self.scattered)
+            and (rule.subject != "mapping" or self.pages)
+        ]
 
     def windows(self) -> list[tuple[int, int]]:
         """The ranges of pages that mappings can cover: what lies outside is not mapped and not unmapped."""

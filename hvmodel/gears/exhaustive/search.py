@@ -125,16 +125,21 @@ class Search:
                 level = self.levels[-1]
                 if self.found and not everything and self.done == self.states - level.states:
                     return
-                if not self._level(crew, level, deadline, progress, stopped):
+                if not self.next_level(crew, deadline, progress, stopped):
                     return
         finally:
             self.seconds += time.perf_counter() - started
             self.cpu += crew.cpu - before
 
-    def _level(
-        self, crew: Crew, level: Level, deadline: float | None, progress: Progress | None, stopped: Callable[[], bool]
+    def next_level(
+        self,
+        crew: Crew,
+        deadline: float | None = None,
+        progress: Progress | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> bool:
         """What follows the states of the last level, which then is the last but one; False if it was broken off."""
+        level = self.levels[-1]
         first, end = self._bounds()
         last = level.depth >= self.scope.depth
         told = time.perf_counter()
