@@ -88,7 +88,7 @@ class Pen:
 
 PENS = {
     "walk": Pen("━", "┃", "┓", "┗", "bold blue"),
-    "exhaustive": Pen("╌", "╎", "╮", "╰", "magenta"),
+    "exhaustive": Pen("┅", "┇", "┐", "└", "cyan"),
     "hypothesis": Pen("═", "║", "╗", "╚", "yellow"),
     "uniform": Pen("┄", "┆", "┐", "└", "green"),
     "sweep": Pen("╌", "╎", "┐", "└", "magenta"),
@@ -96,7 +96,7 @@ PENS = {
 
 ASCII_PENS = {
     "walk": Pen("#", "#", "#", "#", "bold blue"),
-    "exhaustive": Pen("-", "!", "-", "-", "magenta"),
+    "exhaustive": Pen("-", "!", "-", "-", "cyan"),
     "hypothesis": Pen("=", "H", "=", "=", "yellow"),
     "uniform": Pen(".", ":", ".", ".", "green"),
     "sweep": Pen("~", "S", "~", "~", "magenta"),

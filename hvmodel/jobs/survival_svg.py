@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 76, 110, 134, 62
 
 COLOURS = {
     "walk": ("#0b5cad", "#6cb6ff", ""),
-    "exhaustive": ("#8250df", "#d2a8ff", "1 3"),
+    "exhaustive": ("#0a7d8c", "#5fd3e0", "1 3"),
     "hypothesis": ("#b34700", "#ffa657", "9 4"),
     "uniform": ("#1a7f53", "#56d39b", "2 4"),
     "sweep": ("#8250df", "#c297ff", "12 3 2 3"),
