@@ -26,6 +26,7 @@ from hvmodel.jobs import hunt as hunt_module
 from hvmodel.jobs.findings import Finding, group, prune
 from hvmodel.jobs.hunt import STEPS, Hunter, Options, Report, Tally, hunt, save, save_json
 from hvmodel.jobs.report import print_report
+from hvmodel.jobs.rota import Rota
 from hvmodel.operations import KINDS
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
@@ -92,7 +93,7 @@ def test_each_finding_is_a_file_that_replays(report: Report, tmp_path: Path) -> 
         assert finding.minimised.violation in shown
         assert LEVELS[max(outcome.level for outcome in outcomes)] == finding.level
         assert trace.finding["summary"] == finding.minimised.violation.detail
-        assert trace.origin["gear"] == "walk"
+        assert trace.origin["gear"] in ("walk", "sweep")
     with (tmp_path / "out").open("w") as file:
         assert replay_file(paths[0], None, False, Console(file=file)) == 1
 
@@ -209,10 +210,19 @@ def test_the_same_seed_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
             heard.append((result.config, list(result.operations)))
             return result
 
+        turn = Rota.turn
+
+        def turning(*arguments: Any) -> Any:
+            played = turn(*arguments)
+            if played is not None:
+                heard.append((played.run.config, list(played.run.operations)))
+            return played
+
         with monkeypatch.context() as patch:
             patch.setattr(hunt_module, "walk", listening)
+            patch.setattr(Rota, "turn", turning)
             hunter = searched(Options(driver=DRIVER, seed=seed, jobs=1), 20)
-        assert hunter.tally.runs == 20
+        assert hunter.tally.runs == len(heard) == 30, "behind every second run of the walk there is one of the sweep"
         assert hunter.tally.operations == sum(len(operations) for _config, operations in heard)
         return heard
 

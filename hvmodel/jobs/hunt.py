@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from hvmodel.gears.walk import Run, runs, settle, walk
 from hvmodel.jobs.fatal import Place, reproduce
 from hvmodel.jobs.findings import Finding, Group, Mark, group, mark_of, prune
 from hvmodel.jobs.naming import name_findings
+from hvmodel.jobs.rota import Rota
 from hvmodel.operations import KINDS, Operation
 from hvmodel.properties.catalogue import ALWAYS_JUDGED, PROPERTIES
 from hvmodel.properties.verdicts import Violation
@@ -201,10 +203,13 @@ class Hunter:
         """Told of each finding."""
 
     def search(self, until: Callable[[], bool], progress: Callable[[Hunter], None] | None = None) -> None:
-        """Walk until ``until`` says stop. Half of the runs end at their first finding of a new kind, half go on."""
+        """Walk until ``until`` says stop, and sweep a little behind each run. Half of the runs end at their first finding of a new
+        kind, half go on."""
         options = self.options
         started = time.perf_counter()
         minimising = 0.0
+        heard = partial(self.listener, stop_at_first=False, gear="sweep")
+        rota = Rota(f"{options.seed}/{self.job}/sweep", options.driver, options.profiles, max(options.levels), heard)
         for seed, profile, level, steps in runs(options.seed, self.job, options.profiles, options.levels, STEPS, self.first):
             if until():
                 break
@@ -212,6 +217,9 @@ class Hunter:
             stop_at_first = zlib.crc32(seed.encode()) & 1 == 1
             run = walk(seed, options.driver, profile, level, steps, self.listener(seed, stop_at_first))
             self.tally.add(run)
+            swept = rota.turn(run, seed)
+            if swept is not None:
+                self.tally.add(swept.run)
             while minimising < SHARE * (time.perf_counter() - started):
                 begun = time.perf_counter()
                 if not self.minimise_next():

@@ -101,6 +101,28 @@ class Sweep:
         if self.pairs:
             yield from self._in_pairs(clean)
 
+    def samples(self) -> Iterator[Played]:
+        """Without end, for who has only so much time: the clean run, then one refusal at random, one with another behind it, and so
+        on. Needs ``random``."""
+        random = self.random
+        assert random is not None
+        clean = self._play(Combination())
+        yield clean
+        singles = list(self._singles(clean))
+        while singles:
+            single = random.choice(singles)
+            played = self._play(single, clean)
+            yield played
+            if played.unfired:
+                continue
+            behind = [*self._beyond(played, clean, set())]
+            if not behind or not random.randrange(4):
+                behind = [Combination((*single.refusals, second)) for second in self._seconds(single.refusals[0], played)]
+            if behind:
+                played = self._play(random.choice(behind), clean)
+                yield played
+            yield from self._once_more(played, clean)
+
     def _play(self, combination: Combination, clean: Played | None = None) -> Played:
         self.at(combination)
         played = play(self.subject, combination, self.driver, self.heard, clean)
