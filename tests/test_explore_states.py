@@ -10,7 +10,7 @@ import pytest
 
 from hvmodel import operations as ops
 from hvmodel.configuration import Configuration
-from hvmodel.gears.exhaustive.canonical import Canonical, region
+from hvmodel.gears.exhaustive.canonical import LEFT_OUT, TAKEN, Canonical, region
 from hvmodel.gears.exhaustive.engine import Engine, Manner
 from hvmodel.gears.exhaustive.scope import Scope
 from hvmodel.gears.exhaustive.scopes import SMALL, TINY
@@ -161,6 +161,36 @@ def test_devices_and_regions_are_exchangeable_and_nothing_else() -> None:
     )
     skipped = replace(config, skip="(0:0:5.0)")
     assert name(ops.Claim(0), start=skipped) != name(ops.Claim(1), start=skipped)
+
+
+def test_every_field_of_a_world_names_its_state_or_is_left_out_for_a_reason() -> None:
+    """A field that somebody adds cannot be forgotten: it must be said whether it decides what comes next."""
+    scope = next(scope for scope in SMALL if scope.name == "two devices")
+    world = World(scope.configuration("default"), "repaired")
+    steps = (
+        ops.Boot(),
+        ops.VmCreate(1),
+        ops.Claim(0, 1),
+        ops.Alloc(1, 0, 1),
+        ops.Attach(1, 0, 1),
+        ops.Map(1, 0, 1 << 36, 2),
+        ops.Detach(0, 1),
+    )
+    for operation in steps:
+        assert world.apply(operation).applied
+    there: dict[str, set[str]] = {}
+    for cls, fields in Keeper(world).fields().items():
+        if cls.__module__.startswith("hvmodel.") and ".drivers." not in cls.__module__ and cls.__name__ != "IntervalTreeNode":
+            inside = cls.__module__ == "hvmodel.hypervisor.objects" and cls.__name__ == "Device"
+            there.setdefault(f"hypervisor.{cls.__name__}" if inside else cls.__name__, set()).update(fields)
+    said: dict[str, set[str]] = {name: set(taken.split()) for name, taken in TAKEN.items()}
+    for name, (left, reason) in LEFT_OUT.items():
+        assert reason
+        mine = said.setdefault(name.rstrip("."), set())
+        assert mine.isdisjoint(left.split()), name
+        mine.update(left.split())
+    said["SpinLock"].add("holder")
+    assert there == said
 
 
 def test_the_number_of_states_is_known() -> None:

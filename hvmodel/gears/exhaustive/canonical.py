@@ -2,7 +2,7 @@
 
 A state is all three views and what the world still remembers: the hypervisor's domains, places and pools; the callers' books; the
 driver's own memory, whatever it is made of; faults that still last; and what the judge has to know of the past. What is left out
-is in :data:`LEFT_OUT` with the reason; a test holds that list against every field of every object of a world.
+is in :data:`LEFT_OUT` with the reason; a test holds the lists against every field of every object of a world.
 
 With ``symmetry`` names that mean nothing are taken out: handles become the order of allocation, extents the order of addresses,
 physical regions the order in which they appear, and devices with equal configuration in groups of their own are sorted by what is
@@ -73,6 +73,77 @@ def exchangeable(config: Configuration) -> list[int]:
         and number not in named
     ]
     return found if not config.skip and len(found) > 1 else []
+
+
+_PLUMBED = "how the parts of a world know each other; it does not change"
+_FIXED = "from the configuration or the driver's build; it does not change"
+_CALL = "of the running call; the next one sets it anew"
+_USER = "no rule of user space is asked within a scope"
+
+TAKEN: dict[str, str] = {
+    "World": "booted over vms ended_vms",
+    "FaultPlan": "_active",
+    "Books": "domains of_domain devices groups zombies guests foreign freed left_runs failed_allocs failed_ids",
+    "DomainBook": "handle kind place by hv_id pages aside extents requests lenient haunted domain",
+    "DeviceBook": "device key places excused fallen known vanished",
+    "Group": "number devices domain default_domain blocking_domain owner",
+    "Device": "number present claimed priv group",
+    "IommuDomain": "container geometry pgsize_bitmap type",
+    "Kernel": "iommu_detected iommu_init sysfs_visible registered probe_lock_held partitions_of",
+    "Cpu": "irqs_off locks",
+    "Slab": "live",
+    "Judge": "muted named reported used_at_boot",
+    "Hypervisor": "devices domains partitions caller _next_guest _deposited",
+    "hypervisor.Device": "key place logical pages_used present stale",
+    "Domain": "id table tables pages_used devices",
+    "Partition": "id state pool",
+    "Pool": "free used blocks",
+}
+"""What names a state, class by class; of the driver's own objects everything does."""
+
+LEFT_OUT: dict[str, tuple[str, str]] = {
+    "World": ("core driver driver_entry faults hypervisor judge kernel books config user _handlers", _PLUMBED),
+    "World.": ("applied levels next_handle", "counts for reports; handles are names"),
+    "FaultPlan": ("_before fired order reached", "of the running operation, and counts for reports"),
+    "DomainBook": ("name alive next_extent request_from pgsize_bitmap", "names, and what follows from the rest"),
+    "DomainBook.": ("pinned forgiven", _USER),
+    "IommuCore": ("books config driver hypervisor kernel watch ops refusals", _PLUMBED),
+    "IommuCore.": ("next_special", "a name for the next domain that the core makes for itself"),
+    "Device": ("bus function is_pci name requester segment slot", _FIXED),
+    "Kernel": ("cpu slab faults door domain_of on_visible preempt", _PLUMBED),
+    "Kernel.": ("l1vh mshv hyperv device_domains hv_current_partition_id", _FIXED),
+    "Kernel..": ("deposit_calls gfp_allowed log rep_round reports where", _CALL),
+    "Kernel...": ("deposited next_frame", "which frames were deposited decides nothing: none is given twice"),
+    "Cpu": ("atomic_caller tgid", _CALL),
+    "Cpu.": ("input_page output_page", "scratch; a driver that reads what it did not write there is told apart by what follows"),
+    "Slab": ("_faults report owner", _PLUMBED),
+    "Judge": ("core driver hypervisor kernel refusals story", _PLUMBED),
+    "Judge.": ("judged", "counts for reports"),
+    "Judge..": ("static_when_visible", "compared once, when the driver is initialised"),
+    "Judge...": (
+        "_before_attach _old_book book call call_pages calls device domains_before environment idle_deposits issued moving overran "
+        "owner touched unrecovered violations",
+        _CALL,
+    ),
+    "Hypervisor": ("_list_header _rep _simple policies domain_limit iova_width l1vh width_pages", _FIXED),
+    "Hypervisor.": (
+        "_contiguous _garbage _remap_checked _short _shortage _simple_reps _table_cost _table_pages _tables_cost _unmap_checked",
+        _FIXED,
+    ),
+    "Hypervisor..": ("effects refused", _CALL),
+    "Hypervisor...": ("logical", "the devices say it"),
+    "hypervisor.Device": ("owned reserved", _FIXED),
+    "Partition": ("kind", _FIXED),
+    "Pool": ("frames", "which frames a pool has decides nothing: none is mapped within a scope"),
+    "SpinLock": ("name", "a name"),
+    "Areas": ("user", _USER),
+    "DmaApi": ("streams user", _USER),
+    "Iommufd": ("areas attached bound ioases user", _USER),
+    "Memory": ("pins owners memory bars never_pinned", _USER),
+    "UserSpace": ("as_thread core dma files held iommufd memory vfio windows", _USER),
+    "Type1": ("containers user", _USER),
+}
+"""Class (dots only tell entries of one class apart) -> fields that do not name a state, and why."""
 
 
 class Piece:

@@ -390,6 +390,17 @@ class Keeper:
                 known.add(id(part))
                 ahead += form.inside(value)
 
+    def fields(self) -> dict[type, set[str]]:
+        """The fields of every kind of object that is saved, by class; lists and the like have none."""
+        found: dict[type, set[str]] = {}
+        for form, (objects, _values) in self.base.parts.items():
+            if isinstance(form, _Slots):
+                found.setdefault(form.cls, set()).update(_slot_names(form.cls))
+            elif isinstance(form, _Fields):
+                cls = next(cls for cls, one in _VARS.items() if one is form)
+                found.setdefault(cls, set()).update(name for held in objects for name in held)
+        return found
+
     def changes(self) -> list[Change]:
         """What has changed since the base."""
         settle = getattr(self.world.driver, "settle", None)
