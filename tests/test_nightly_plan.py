@@ -171,7 +171,7 @@ def test_a_night_goes_in_its_order(seed: int) -> None:
     assert set(steps[4 : 4 + rota]) == {"rota"}
     assert steps[4 + rota] == "coverage"
     search = Counter(steps[5 + rota :])
-    assert set(search) == {"walk", "hypothesis"}
+    assert set(search) == {"walk", "hypothesis", "sweep"}
     assert 180 <= 4 + rota + 1 + search.total() <= 204, "two processes, a hundred seconds, a second each"
     assert search["walk"] == pytest.approx(9 * search["hypothesis"], rel=0.15)
 
@@ -244,7 +244,7 @@ def test_a_search_that_only_fails_ends() -> None:
     night = Played()
     night.give()
     while night.running:
-        if night.running[0].step in ("walk", "hypothesis"):
+        if night.running[0].step in ("walk", "hypothesis", "sweep"):
             night.takings.take({"r": "failed", "portion": night.running.pop(0).id, "text": "TypeError: x"})
         else:
             night.finish()

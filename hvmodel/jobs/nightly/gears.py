@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, settings
@@ -18,6 +19,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from hvmodel.callers.levels import LEVELS
 from hvmodel.configuration import Configuration
+from hvmodel.gears.sweep import Sweep
+from hvmodel.gears.sweep.subjects import shipped
 from hvmodel.gears.walk import Run, runs, walk
 from hvmodel.jobs.hunt import HITS_PER_KIND, STEPS, Hit
 from hvmodel.jobs.nightly import species
@@ -54,13 +57,15 @@ class Catch:
         self.kinds: dict[str, int] = {}
         self._run: set[str] = set()
 
-    def hear(self, config: Configuration, operations: list[Operation], outcome: Outcome, refused: bool, seed: str) -> bool:
+    def hear(
+        self, config: Configuration, operations: list[Operation], outcome: Outcome, refused: bool, seed: str, gear: str = "walk"
+    ) -> bool:
         """Told of an operation that violated properties; answers whether one of them is of a kind that the portion had not met."""
         sites = frozenset(fault.site for fault in outcome.fired)
         done: list[Operation] | None = None
         fresh = False
         for violation in outcome.violations:
-            hit = Hit(config, operations, violation, sites, outcome.level, refused, seed)
+            hit = Hit(config, operations, violation, sites, outcome.level, refused, seed, gear)
             kind = kind_of(hit)
             self._run.add(kind)
             kept = self.hits.setdefault(kind, [])
@@ -167,6 +172,34 @@ def hypothesis_portion(plan: Plan, number: int, driver: str, catch: Catch, diges
     return done
 
 
+SWEEP_SAMPLES = 24
+"""Runs of one scenario in a portion, before the next one has its turn."""
+
+
+def sweep_portion(plan: Plan, number: int, driver: str, catch: Catch, digest: bool) -> Done:
+    """``plan.portion`` runs of the sweep, refusals at random, of scenarios that the portion draws."""
+    done = Done(Portion("sweep", number).id)
+    heard_all = hashlib.sha256() if digest else None
+    random = Random(f"{plan.seed}/sweep/{number}")
+    subjects = shipped()
+    while done.tally.runs < plan.portion:
+        subject = random.choice(subjects)
+        seed = f"{plan.seed}/sweep/{number}/{subject.name}/{subject.config.profile}"
+
+        def heard(run: Run, outcome: Outcome, seed: str = seed) -> bool:
+            return catch.hear(run.config, run.operations, outcome, run.refused, seed, "sweep")
+
+        sweep = Sweep(subject, driver, heard, random=random)
+        for played in islice(sweep.samples(), min(SWEEP_SAMPLES, plan.portion - done.tally.runs)):
+            catch.ended()
+            done.tally.add(played.run)
+            if heard_all is not None:
+                heard_all.update(repr((played.run.operations, _sums(played.run))).encode())
+    done.digest = heard_all.hexdigest() if heard_all is not None else ""
+    done.operations, done.runs = done.tally.operations, done.tally.runs
+    return done
+
+
 @dataclass(frozen=True, slots=True)
 class Gear:
     """A gear of the night. ``share`` is its part of the search time, relative to the others; ``repeats`` says that a portion does
@@ -182,6 +215,7 @@ GEARS: tuple[Gear, ...] = (
     Gear("walk", 9.0, walk_portion, True),
     # What the engine draws depends on which modules are loaded: it takes constants out of them.
     Gear("hypothesis", 1.0, hypothesis_portion, False),
+    Gear("sweep", 1.0, sweep_portion, False),  # what is done twice are portions of the walk
 )
 
 
