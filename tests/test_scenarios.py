@@ -36,8 +36,8 @@ def test_it_is_clean_on_the_repaired_driver_under_each_profile(name: str) -> Non
 
 @pytest.mark.parametrize("scenario", OWN, ids=lambda scenario: str(scenario.name))
 def test_every_operation_of_it_does_something_and_succeeds(scenario: Scenario) -> None:
-    """Protects against scenarios that are shorter than they look: an operation that has nothing to act on, or fails of itself, comes
-    by none of the places that it was written for. Nor does any need a caller beyond the contract."""
+    """Protects against scenarios that are shorter than they look: an operation that has nothing to act on or fails comes by
+    none of the places that it was written for. Nor does any need a caller beyond the contract."""
     for profile in scenario.profiles:
         world = World(scenario.configuration(profile), "repaired")
         for operation in scenario.operations:
