@@ -142,12 +142,10 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         for member in self._members:
+            member.process.terminate()  # it keeps nothing that anybody needs
             member.pipe.close()
         for member in self._members:
-            member.process.join(2)
-            if member.process.is_alive():
-                member.process.terminate()
-                member.process.join()
+            member.process.join()
 
     def ask(self, chunks: Iterator[Chunk], operations: list[Operation]) -> Iterator[tuple[Chunk, Answer]]:
         """Each chunk with its answer, in order. ``operations`` is the table of codes, which may grow meanwhile. Raises
