@@ -23,7 +23,7 @@ from hvmodel.jobs.trials import GEARS, MINIMISED, Limit, Task, Trial, run_trial,
 Progress = Callable[[int, int, int, float], None]
 """Told of trials done, trials planned, trials that found, seconds."""
 
-_SLOWEST_FIRST = ("exhaustive", "uniform", "hypothesis", "sweep", "walk")
+_SLOWEST_FIRST = ("uniform", "exhaustive", "hypothesis", "sweep", "walk")
 
 
 @dataclass(slots=True)
