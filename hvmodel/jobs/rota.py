@@ -34,6 +34,7 @@ class Rota:
         self._subjects = shipped(profiles)
         self._offered: list[Subject] = []
         self._offers = self._walked = 0
+        self._own = True
         self._runs: Iterator[Played] = iter(())
 
     def _offer(self, run: Run, seed: str) -> None:
@@ -50,7 +51,7 @@ class Rota:
             return None
         played = next(self._runs, None)
         if played is None:
-            subject = self._offered.pop() if self._offered else self._random.choice(self._subjects) if self._subjects else None
+            subject = self._next()
             if subject is None:
                 return None
             name = f"{self._seed}/{subject.name}/{subject.config.profile}"
@@ -60,6 +61,13 @@ class Rota:
             if max(played.levels, default=0) > self._highest:
                 self._runs = iter(())
         return played
+
+    def _next(self) -> Subject | None:
+        """What the walk offered and a scenario take turns."""
+        self._own = not self._own
+        if self._offered and (self._own or not self._subjects):
+            return self._offered.pop()
+        return self._random.choice(self._subjects) if self._subjects else None
 
     def _within(self, heard: Heard) -> Heard:
         """Of a caller that is worse than wanted nothing is heard: what was refused may have left a scenario in another state."""
