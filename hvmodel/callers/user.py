@@ -21,8 +21,8 @@ from hvmodel.kernel.iommu import EINVAL, ENOENT, IOMMU_READ, IOMMU_WRITE, Device
 from hvmodel.operation import Operation
 from hvmodel.ranges import PageSet
 
-MOST_PIECES = 4096
-"""Pieces that the memory of one mapping may have: more of them take a minute a run."""
+MOST_PIECES = 1024
+"""Pieces that the memory of one mapping may have: more of them take too long where a trace is run thousands of times."""
 
 _PROT = {"": 0, "r": IOMMU_READ, "w": IOMMU_WRITE, "rw": IOMMU_READ | IOMMU_WRITE}
 

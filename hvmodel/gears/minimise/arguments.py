@@ -14,7 +14,7 @@ from hvmodel.gears.minimise.weight import FAILED, FIRST, FRAME, SECOND, SHORT
 from hvmodel.rules.refusals import ANSWERS, SHORTAGES
 
 _STATUSES = (FAILED, SHORT, *sorted({*ANSWERS, *SHORTAGES} - {FAILED, SHORT}))
-_COUNTS = (("runs", 1), ("run_pages", 1), ("stride", 0), ("pgcount", 0), ("piece", 0), ("gap", 0))
+_COUNTS = (("runs", 1), ("run_pages", 1), ("stride", 0), ("pgcount", 0), ("gap", 0))
 _WORDS = (
     ("prot", "rw"), ("gfp", "kernel"), ("mapped", True), ("pgsize", 0x1000), ("by", 0), ("by", 1), ("probe", False),
     ("mmio", False), ("small", False), ("short", False), ("hwpt", 0), ("piece", 0),

@@ -37,7 +37,7 @@ KINDS = (
 KIND_RANK = {kind: KINDS.index(kind) if kind in KINDS else len(KINDS) for kind in ops.KINDS}
 """Kinds of operation, the most ordinary first."""
 
-_SIZES = ("pages", "runs", "run_pages", "stride", "pgcount", "pgsize", "piece", "gap")
+_SIZES = ("pages", "runs", "run_pages", "stride", "pgcount", "pgsize", "gap")
 
 
 def lighter(
@@ -100,7 +100,7 @@ def operations_weight(operations: Sequence[ops.Operation]) -> tuple[Any, ...]:
 def operation_weight(operation: ops.Operation) -> tuple[Any, ...]:
     """One operation: refusals, kind, unusual words, sizes, details of refusals, device, addresses, bare values."""
     words = sum(getattr(operation, name, plain) != plain for name, plain in (("prot", "rw"), ("gfp", "kernel"), ("mapped", True)))
-    words += sum(bool(getattr(operation, name, False)) for name in ("probe", "mmio", "small", "short"))
+    words += sum(bool(getattr(operation, name, False)) for name in ("probe", "mmio", "small", "short", "piece"))
     words += 2 * (getattr(operation, "by", 0) != 0)
     sizes = sum(getattr(operation, name, 0) for name in _SIZES)
     place = getattr(operation, "device", 0) + getattr(operation, "group", 0)
