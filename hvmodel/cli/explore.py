@@ -68,6 +68,8 @@ def _explore(args: argparse.Namespace, console: Console) -> int:
         for part in parts:
             console.print(f"{part.name}: {part.sentence()}", soft_wrap=True)
         return 0
+    if not any(part.possible(profile) for part in parts for profile in profiles):
+        return usage(f"no world can start from {parts[0].name} under profile {profiles[0]}")
     out = args.out or Path("findings") / folder_name(args.driver) / "explore"
     problem = unknown_driver(args.driver) or cannot_write(args.json) or cannot_fill(out)
     if problem is None and args.keep is not None and not args.keep.exists():

@@ -121,7 +121,12 @@ def explore(options: Options, progress: Progress | None = None) -> Report:
     """Explore. An interrupt ends the search, not the report. Raises :class:`hvmodel.jobs.explore_file.BadFile` for a kept
     search that is not this one's, :class:`hvmodel.gears.exhaustive.menu.TooWide` and
     :class:`hvmodel.gears.exhaustive.crew.WorkerDied`."""
-    searches = [Search(options.driver, part, profile, options.symmetry) for profile in options.profiles for part in options.parts]
+    searches = [
+        Search(options.driver, part, profile, options.symmetry)
+        for profile in options.profiles
+        for part in options.parts
+        if part.possible(profile)
+    ]
     report = Report(options, searches)
     if options.kept is not None and options.kept.exists():
         explore_file.load(options.kept, searches)

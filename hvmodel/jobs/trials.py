@@ -20,7 +20,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from hvmodel.callers.levels import LEVELS
 from hvmodel.configuration import Configuration
 from hvmodel.gears.exhaustive.crew import Crew
-from hvmodel.gears.exhaustive.scopes import SMALL, TINY
+from hvmodel.gears.exhaustive.scopes import SMALL
 from hvmodel.gears.exhaustive.search import Search
 from hvmodel.gears.minimise import Target, minimise
 from hvmodel.gears.sweep import Sweep
@@ -267,13 +267,13 @@ _OTHERS = 4
 
 
 def _exhaustive(search: _Search) -> None:
-    """The tiny and the small scope under each profile, all parts side by side: next is the one with the fewest states in front. The seed orders
+    """The small scope under each profile, all parts side by side: next is the one with the fewest states in front. The seed orders
     those that have equally many."""
     generator, driver = Random(search.task.seed), search.task.driver
     ahead: list[tuple[int, float, Search, Crew | None]] = []
     for profile in PROFILES:
         weight = 1 if profile == "default" else _OTHERS
-        ahead += [(weight, generator.random(), Search(driver, part, profile), None) for part in (*TINY, *SMALL)]
+        ahead += [(weight, generator.random(), Search(driver, part, profile), None) for part in SMALL if part.possible(profile)]
     heapify(ahead)
     while ahead and not search.over:
         _states, order, one, crew = heappop(ahead)

@@ -120,6 +120,10 @@ class Scope:
                 found.append((start, end))
         return found
 
+    def possible(self, profile: str) -> bool:
+        """Whether a world can start from it under a profile: an L1VH has no domains that an earlier kernel could have left."""
+        return self.configuration(profile).problems() is None
+
     def sentence(self) -> str:
         """What is within it, in words."""
         groups = len({function.group for function in self.devices})

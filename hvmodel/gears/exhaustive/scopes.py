@@ -6,8 +6,11 @@ and the parts in which pages are mapped and devices moved. The sizes are measure
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hvmodel.configuration import DEVICES, PciFunction
 from hvmodel.gears.exhaustive.scope import Scope
+from hvmodel.rules.worlds import ALIASES, BEHIND_VMD, FAR, OWNED
 
 K, M = 1 << 12, 1 << 20
 """A page and the larger page of the driver, in bytes."""
@@ -28,16 +31,20 @@ TINY = (
 )
 
 SMALL = (
+    *TINY,
     Scope("small maps", iovas=(0, K, 2 * K), pages=(1, 2), regions=((0, 0), (1, 0)), depth=5, without=_STILL),
-    Scope("large maps", iovas=(0, M - K, M), pages=(1, 256, 257), regions=((0, 0), (1, 1)), depth=5, without=_STILL),
+    Scope("large maps", iovas=(0, M), pages=(1, 256), depth=5, without=_STILL),
+    Scope("across large pages", iovas=(M - K, M), pages=(1, 257), regions=((0, 0), (1, 1)), depth=5, without=_STILL),
     Scope("long maps", iovas=(0, 256 * M), pages=(1, 512, 4096), regions=((0, 0), (1, 1)), depth=4, without=_STILL),
     Scope("odd calls", iovas=(0, K), pages=(1, 2), depth=5, without=_STAY | {"claim_group", "reset_device"}),
     Scope("permissions", iovas=(0, K), pages=(1,), prots=("rw", "r", "w"), gfps=("kernel", "atomic"), depth=5, without=_STILL),
     Scope("scattered", iovas=(0, M), pages=(1,), scattered=((2, 1), (3, 256)), depth=5, without=_STILL),
     Scope("mapped and moved", vms=1, iovas=(0,), pages=(1,), depth=7, without=_STAY | _ODD),
-    Scope("moves", vms=2, domains=2, room=2, depth=6, without=_STAY),
+    Scope("two VMs", vms=2, depth=6, without=_STAY),
+    Scope("two domains", vms=1, domains=2, room=2, depth=6, without=_STAY),
     Scope("two devices", _PAIR, vms=1, domains=2, room=2, depth=5, without=_STAY),
     Scope("one group", _SHARED, vms=1, depth=6, without=_STAY),
+    Scope("aliases", ALIASES[1:2] + (replace(ALIASES[2], alias=0),), vms=1, depth=5, without=frozenset({"kexec"})),
     Scope("plugging", _PAIR, depth=6, without=frozenset({"kexec"})),
     Scope("plugging a group", _SHARED, depth=6, without=frozenset({"kexec"})),
     Scope("next kernel", vms=1, depth=5, without=frozenset()),
@@ -46,6 +53,16 @@ SMALL = (
     Scope("no VM module", vms=1, depth=6, without=_STAY, options={"mshv": False}),
     Scope("last ids", domains=3, room=2, depth=6, without=_STAY, options={"unique_id": 0xFFFFFFFD}),
     Scope("skip list", _PAIR, depth=4, without=_STAY, options={"skip": "(0:41:1.0)"}),
+    Scope("far addresses", FAR, depth=3, without=_STAY, options={"skip": "(0:10:10.0)"}),
+    Scope("behind a VMD", BEHIND_VMD, depth=3, without=_STAY),
+    Scope("owned", OWNED, depth=4, without=_STAY),
 )
 
-SCOPES: dict[str, tuple[Scope, ...]] = {"tiny": TINY, "small": SMALL}
+MEDIUM = (
+    Scope("maps", iovas=(0, K, M - K, M), pages=(1, 2, 256), regions=((0, 0), (1, 1)), faults=2, depth=7, without=_STILL),
+    Scope("both", _PAIR, vms=1, domains=2, room=2, iovas=(0, M), pages=(1, 256), faults=2, depth=8, without=_STAY | _ODD),
+    Scope("moves", _PAIR, vms=2, domains=2, room=2, faults=2, depth=8, without=_STAY),
+    Scope("plugging", (*_PAIR, *_SHARED), vms=1, domains=1, faults=2, depth=8, without=frozenset()),
+)
+
+SCOPES: dict[str, tuple[Scope, ...]] = {"tiny": TINY, "small": SMALL, "medium": MEDIUM}
