@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DRIVER ?= posted-v0
+SCOPE  ?= tiny
 ARGS   ?=
 TRACES ?=
 OPERATIONS ?= 10000000
@@ -11,7 +12,7 @@ BUDGET ?= 8h
 STATE  ?= nightly/$(subst /,-,$(DRIVER))
 
 .DEFAULT_GOAL := help
-.PHONY: help hunt sweep nightly soak detect test replay explain bench fuzz coverage lint clean
+.PHONY: help hunt sweep explore nightly soak detect test replay explain bench fuzz coverage lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb text; do printf '%-14s %s\n' "$$verb" "$$text"; done
@@ -27,6 +28,9 @@ hunt: $(STAMP) ## search the posted driver (DRIVER=...) for findings; traces go 
 
 sweep: $(STAMP) ## run traces of ordinary life (TRACES=...) once for each place and answer of a refusal, on DRIVER=...
 	@$(BIN)/hvmodel sweep $(TRACES) --driver $(DRIVER) $(ARGS) || [ $$? -eq 1 ]
+
+explore: $(STAMP) ## try everything within SCOPE=tiny (small, medium or a file) on DRIVER=...: what holds there, shortest traces
+	@$(BIN)/hvmodel explore --driver $(DRIVER) --scope $(SCOPE) $(ARGS) || [ $$? -eq 1 ] || [ $$? -eq 3 ]
 
 nightly: $(STAMP) ## search for a night (BUDGET=8h) and say what is new; what is known stays in STATE=nightly/DRIVER
 	$(BIN)/hvmodel nightly --driver $(DRIVER) --budget $(BUDGET) --state $(STATE) $(ARGS)
