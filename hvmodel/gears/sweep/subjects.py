@@ -11,7 +11,8 @@ from hvmodel.hypervisor.policies import PROFILES
 from hvmodel.operations import Operation
 from hvmodel.scenarios import SCENARIOS
 
-_ORDER = list(PROFILES)
+_ORDER = sorted(PROFILES, key=lambda name: not PROFILES[name].l1vh)
+"""L1VHs first: there is little that can be done on one, so it is done in seconds."""
 
 
 def of_scenario(name: str, profile: str | None = None) -> list[Subject]:
