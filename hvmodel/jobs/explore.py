@@ -23,10 +23,14 @@ from hvmodel.gears.minimise.trial import Minimised
 from hvmodel.jobs import explore_file
 from hvmodel.jobs.findings import Finding, Group, group, prune
 from hvmodel.jobs.naming import name_findings
-from hvmodel.operations import Operation
+from hvmodel.operations import describe
 from hvmodel.world import World
 
 GEAR = "explore"
+
+
+class DoesNotRepeat(Exception):
+    """A failure of the search that its trace alone does not show; the text is one line."""
 
 
 @dataclass(slots=True)
@@ -52,6 +56,8 @@ class Report:
     options: Options
     searches: list[Search]
     groups: list[Group] = field(default_factory=list)
+    unrepeated: list[str] = field(default_factory=list)
+    """Failures that a world of its own does not show, in words: of a driver that reads what an earlier call left behind, or a bug here."""
     interrupted: bool = False
     resumed: bool = False
 
@@ -145,7 +151,7 @@ def explore(options: Options, progress: Progress | None = None) -> Report:
                 search.run(crew, deadline, tell, options.everything, stopped)
     if options.kept is not None:
         explore_file.save(options.kept, searches)
-    report.groups = _groups(searches)
+    report.groups = _groups(report)
     name_findings(report.groups, jobs)
     return report
 
@@ -167,12 +173,16 @@ def _until_interrupted(report: Report) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _groups(searches: list[Search]) -> list[Group]:
+def _groups(report: Report) -> list[Group]:
     """The failures of all searches as findings; of those that are the same the best."""
     best: dict[object, Finding] = {}
-    for search in searches:
+    for search in report.searches:
         for found in search.found.values():
-            finding = finding_of(search, found)
+            try:
+                finding = finding_of(search, found)
+            except DoesNotRepeat as error:
+                report.unrepeated.append(str(error))
+                continue
             known = best.get(finding.key)
             if known is None or finding.rank < known.rank:
                 best[finding.key] = finding
@@ -180,7 +190,7 @@ def _groups(searches: list[Search]) -> list[Group]:
 
 
 def finding_of(search: Search, found: Found) -> Finding:
-    """A failure as a finding. It is replayed in a world of its own first; raises AssertionError if it does not fail there."""
+    """A failure as a finding. It is replayed in a world of its own first; raises :class:`DoesNotRepeat` if it does not fail there."""
     config = search.scope.configuration(search.profile)
     world = World(config, search.driver)
     level = 0
@@ -191,14 +201,10 @@ def finding_of(search: Search, found: Found) -> Finding:
         violations = list(outcome.violations)
     again = next((one for one in violations if (one.property, one.call) == (found.violation.property, found.violation.call)), None)
     if again is None:
-        said = "; ".join(map(str, found.operations))
-        raise AssertionError(f"the search says that {found.violation.property} fails, a world of its own does not: {said}")
-    small = Minimised(config, _bare(found.operations), again, level)
+        said = "; ".join(describe(operation) for operation in found.operations)
+        raise DoesNotRepeat(f"{found.violation.property} failed in {search.scope.name}, but not in a world of its own: {said}")
+    small = Minimised(config, list(found.operations), again, level)
     return Finding(small, search.driver, GEAR, f"{search.scope.name}/{search.profile}")
-
-
-def _bare(operations: list[Operation]) -> list[Operation]:
-    return list(operations)
 
 
 __all__ = ["Options", "Report", "explore", "finding_of"]

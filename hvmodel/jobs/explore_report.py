@@ -98,6 +98,8 @@ def print_explored(report: Report, console: Console) -> None:
             console.print(Text(f"  {best.minimised.violation.detail}", style="red"), soft_wrap=True)
         console.print()
         console.print(Text(f"Explain one: {command()} explain {Path(report.groups[0].best.trace)}"), soft_wrap=True)
+    for line in report.unrepeated:
+        console.print(Text(line, style="red"), soft_wrap=True)
     console.print()
     _print_verdict(report, console)
 
