@@ -57,7 +57,8 @@ class Report:
     searches: list[Search]
     groups: list[Group] = field(default_factory=list)
     unrepeated: list[str] = field(default_factory=list)
-    """Failures that a world of its own does not show, in words: of a driver that reads what an earlier call left behind, or a bug here."""
+    """Failures that a world of its own does not show, in words: of a driver that reads what an earlier call left behind, or a bug
+    here."""
     interrupted: bool = False
     resumed: bool = False
 
@@ -190,7 +191,7 @@ def _groups(report: Report) -> list[Group]:
 
 
 def finding_of(search: Search, found: Found) -> Finding:
-    """A failure as a finding. It is replayed in a world of its own first; raises :class:`DoesNotRepeat` if it does not fail there."""
+    """A failure as a finding. It is replayed in a world of its own first; :class:`DoesNotRepeat` if it does not fail there."""
     config = search.scope.configuration(search.profile)
     world = World(config, search.driver)
     level = 0
