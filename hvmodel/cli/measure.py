@@ -19,6 +19,7 @@ def add(verbs: Verbs) -> None:
     bench = verbs.add_parser("bench", help="measure speed, memory and how often each operation applies")
     bench.add_argument("--driver", default="posted-v0", help="which driver (default: posted-v0)")
     bench.add_argument("--seconds", type=number(1, 600, whole=False), default=5.0, help="seconds for each measurement (default: 5)")
+    bench.add_argument("--exhaustive", action="store_true", help="only the exhaustive gear, beside other model checkers")
     bench.set_defaults(run=_bench)
 
     small = verbs.add_parser("bench-minimiser", help="minimise failing traces of the walk on the variants, and measure that")
@@ -48,7 +49,11 @@ def _drivers(_args: argparse.Namespace, console: Console) -> int:
 
 def _bench(args: argparse.Namespace, console: Console) -> int:
     from hvmodel.jobs.bench import bench
+    from hvmodel.jobs.bench_explore import bench_explore
 
+    if args.exhaustive:
+        bench_explore(console)
+        return 0
     problem = unknown_driver(args.driver)
     return usage(problem) if problem else bench(args.driver, args.seconds, console)
 

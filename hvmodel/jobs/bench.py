@@ -21,6 +21,7 @@ from rich.text import Text
 from hvmodel.callers.levels import LEVELS
 from hvmodel.drivers import REGISTRY, is_native
 from hvmodel.gears.walk import runs, settle, walk
+from hvmodel.jobs.bench_explore import bench_explore
 from hvmodel.jobs.hunt import STEPS, Tally
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.rules.rules import RULES
@@ -158,6 +159,7 @@ def bench(driver: str, seconds: float, console: Console) -> int:
     _print_speed(rates, console)
     if is_native(driver):
         _print_native(driver, median(beside), console)
+    bench_explore(console)
     _print_memory(driver, max(seconds, 5.0), console)
     return _print_applied(walkers["walk, all profiles"].tally, console)
 
