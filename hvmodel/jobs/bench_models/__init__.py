@@ -1,1 +1,1 @@
-"""Models for other model checkers: caller and hypervisor of a small scope, no driver. The exhaustive gear is measured beside them."""
+"""Models for other model checkers: caller and hypervisor of a small scope, no driver. The gear is measured beside them."""
