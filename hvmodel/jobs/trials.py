@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from heapq import heapify, heappop, heappush
-from itertools import islice
+from itertools import chain, islice
 from random import Random
 from typing import Any
 
@@ -250,16 +250,17 @@ def _warm_up() -> None:
 
 
 def _with_sweep(search: _Search) -> None:
-    """The scenarios in an order that the seed decides, and what is refused in each as well; it ends when all was tried."""
+    """All scenarios clean, then one after the other with what is refused in them, in an order that the seed decides; it ends when
+    all was tried."""
     task, random = search.task, Random(search.task.seed)
     subjects = shipped()
     random.shuffle(subjects)
     search.start()
-    for subject in subjects:
-        for played in Sweep(subject, task.driver, search.heard, random=random).runs():
-            search.ran(played.run)
-            if search.over:
-                return
+    runs = [Sweep(subject, task.driver, search.heard, random=random).runs() for subject in subjects]
+    for played in chain((next(each) for each in runs), *runs):
+        search.ran(played.run)
+        if search.over:
+            return
 
 
 _OTHERS = 4
