@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -239,8 +242,6 @@ def test_two_faults_find_what_one_does_not() -> None:
 
 def test_a_worker_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """No search goes on as if nothing had happened when a process is gone."""
-    import os
-
     monkeypatch.setattr(Engine, "expand", lambda *_: os._exit(9))
     with pytest.raises(WorkerDied, match="status 9"):
         searched("repaired", part("moves", 3), jobs=2)
@@ -376,6 +377,20 @@ def test_a_kept_search_that_is_not_this_one_is_told(tmp_path: Path) -> None:
         with pytest.raises(explore_file.BadFile) as told:
             explore_file.load(kept, [Search("repaired", scope, "default")])
         assert "\n" not in str(told.value)
+
+
+def test_a_kept_search_is_known_again_in_another_process(tmp_path: Path) -> None:
+    """What a file says of its scope does not depend on the order in which a process has its sets."""
+    kept = tmp_path / "search"
+    explore_file.save(kept, [searched("repaired", part("moves", 2))])
+    script = (
+        "import sys; from dataclasses import replace; from pathlib import Path\n"
+        "from hvmodel.gears.exhaustive.scopes import TINY; from hvmodel.gears.exhaustive.search import Search\n"
+        "from hvmodel.jobs import explore_file\n"
+        "explore_file.load(Path(sys.argv[1]), [Search('repaired', replace(TINY[1], depth=2), 'default')])\n"
+    )
+    for seed in ("1", "2"):
+        subprocess.run([sys.executable, "-c", script, str(kept)], check=True, env={**os.environ, "PYTHONHASHSEED": seed})
 
 
 def test_a_job_goes_on_from_its_file(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import json
 import sys
 import zipfile
 from array import array
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from hvmodel.gears.exhaustive.canonical import DIGEST
+from hvmodel.gears.exhaustive.scope import Scope
 from hvmodel.gears.exhaustive.search import Found, Level, Search
 from hvmodel.properties.verdicts import Violation
 from hvmodel.traces.format import operation_in, operation_out
@@ -33,10 +35,16 @@ def _of(search: Search) -> dict[str, Any]:
     return {
         "driver": search.driver,
         "part": search.scope.name,
-        "scope": repr(search.scope),
+        "scope": _said(search.scope),
         "profile": search.profile,
         "symmetry": search.symmetry,
     }
+
+
+def _said(scope: Scope) -> str:
+    """A scope as a text that is the same in every process: sets in order."""
+    held = {item.name: getattr(scope, item.name) for item in fields(scope)}
+    return repr({name: sorted(value) if isinstance(value, frozenset) else value for name, value in held.items()})
 
 
 def save(path: Path, searches: list[Search]) -> None:
