@@ -16,7 +16,8 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import is_dataclass
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, ne
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -140,11 +141,7 @@ class _Dict(Form):
         return [dict(found) for found in objects]
 
     def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
-        return [
-            at
-            for at, (now, was) in enumerate(zip(objects, values, strict=True))
-            if now != was or (len(now) > 1 and list(now) != list(was))
-        ]
+        return [at for at, now in enumerate(objects) if now != values[at] or (len(now) > 1 and list(now) != list(values[at]))]
 
     def write(self, found: Any, value: Any) -> None:
         found.clear()
@@ -290,8 +287,7 @@ class _Image(Form):
         return [found.save_images() for found in objects]
 
     def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
-        now = self.read(objects)
-        return () if now == values else _differ(now, values)
+        return _differ(self.read(objects), values)
 
     def write(self, found: Any, value: Any) -> None:
         found.restore_images(value)
@@ -313,7 +309,7 @@ _IMAGE = _Image()
 
 
 def _differ(now: Values, was: Values) -> list[int]:
-    return [at for at, (one, other) in enumerate(zip(now, was, strict=True)) if one != other]
+    return list(compress(range(len(was)), map(ne, now, was)))
 
 
 def _slot_names(cls: type) -> tuple[str, ...]:
@@ -370,12 +366,14 @@ class Keeper:
 
     def _discover(self, found: Iterable[Any], into: Snapshot, own: set[Form]) -> None:
         """List what can be reached and is not listed yet. The lists of the forms in ``own`` are the snapshot's own already."""
-        known, parts = into.known, into.parts
+        known, parts, immutable = into.known, into.parts, _IMMUTABLE
         ahead = list(found)
         while ahead:
             item = ahead.pop()
             cls = type(item)
-            if _immutable(cls) or id(item) in known:
+            if id(item) in known:
+                continue
+            if immutable[cls] if cls in immutable else _immutable(cls):
                 continue
             if cls is PageSet:
                 ahead.append(item._map)
@@ -413,15 +411,19 @@ class Keeper:
         if settle is not None:
             settle()
         found: list[Change] = []
+        places: Sequence[int]
         for form, (objects, values) in self.base.parts.items():
             getter = form.getter
             if getter is not None and not form.slab:  # nearly half of the forms: what ``changed`` does, without calls
                 try:
-                    if list(map(getter, objects)) == values:
-                        continue
+                    now = list(map(getter, objects))
                 except AttributeError:
-                    pass
-            for place in form.changed(objects, values):
+                    places = form.changed(objects, values)
+                else:
+                    places = () if now == values else _differ(now, values)
+            else:
+                places = form.changed(objects, values)
+            for place in places:
                 found.append(Change(form, place, objects[place], values[place]))
         return found
 
