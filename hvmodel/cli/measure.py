@@ -51,10 +51,10 @@ def _bench(args: argparse.Namespace, console: Console) -> int:
     from hvmodel.jobs.bench import bench
     from hvmodel.jobs.bench_explore import bench_explore
 
-    if args.exhaustive:
+    problem = unknown_driver(args.driver)
+    if args.exhaustive and not problem:
         bench_explore(console)
         return 0
-    problem = unknown_driver(args.driver)
     return usage(problem) if problem else bench(args.driver, args.seconds, console)
 
 

@@ -110,12 +110,14 @@ def reached(pages: int, broken: bool = False) -> tuple[int, int, int | None]:
 
 def gear(driver: str, depth: int) -> Subject:
     """The exhaustive gear in this process. Raises Missing."""
+    scope = fixed_part(depth)
     if driver == NATIVE:
         try:
             find_compiler()
+            with Crew(1, driver, scope, "default"):
+                pass  # it is built now
         except NativeError as problem:
             raise Missing(f"{driver}: {problem}") from None
-    scope = fixed_part(depth)
 
     def run() -> Turn:
         search = Search(driver, scope, "default")
