@@ -21,6 +21,7 @@ from hvmodel.jobs.nightly.night import Night, Options, night
 from hvmodel.jobs.nightly.plan import Canary
 from hvmodel.jobs.nightly.takings import Takings
 from hvmodel.rules import worlds
+from hvmodel.rules.rules import RULES
 
 NAME = "night-toy"
 
@@ -56,7 +57,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(gears, "GEARS", gears.GEARS[:1])
     monkeypatch.setattr(gears, "STEPS", 40)
     # The planted defect has one signature among the core's rules; through user space it shows in several manners.
-    monkeypatch.setattr(worlds, "RULES", {name: rule for name, rule in worlds.RULES.items() if rule.subject in CORE})
+    monkeypatch.setattr(worlds, "RULES", {name: rule for name, rule in RULES.items() if rule.subject in CORE})
     monkeypatch.setattr(coverage_sample, "find_spec", lambda name: None)
     monkeypatch.setattr(schedule.Schedule, "time_for_more", lambda self, left: self.takings.search["walk"].portions < PORTIONS)
     begin = crew.Crew._begin
