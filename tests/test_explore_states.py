@@ -17,6 +17,7 @@ from hvmodel.gears.exhaustive.scopes import SMALL, TINY
 from hvmodel.gears.exhaustive.search import Search
 from hvmodel.gears.exhaustive.snapshot import Keeper
 from hvmodel.gears.walk import runs, walk
+from hvmodel.jobs.detect import matching
 from hvmodel.world import World
 
 DRIVERS = ["repaired", "posted-v0", "repaired-c"]
@@ -218,3 +219,18 @@ def _searched(driver: str, scope: Scope, symmetry: bool = True, jobs: int = 1) -
     with Crew(jobs, driver, scope, "default", Manner(symmetry)) as crew:
         search.run(crew)
     return search
+
+
+def test_another_list_with_the_same_in_it_is_put_back() -> None:
+    """What is put back is the object that was there, also where a driver puts an equal one in its place."""
+    driver = next(name for name in matching("repaired+O28*"))
+    world = World(TINY[0].configuration("l1vh"), driver)
+    world.apply(ops.Boot())
+    keeper = Keeper(world)
+    before = world.driver.hv_devs  # type: ignore[attr-defined]
+    held = list(before)
+    world.apply(ops.Recover())
+    keeper.back(keeper.changes())
+    assert world.driver.hv_devs is before  # type: ignore[attr-defined]
+    assert before == held
+    assert keeper.changes() == []

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import is_dataclass
 from itertools import compress
-from operator import attrgetter, ne
+from operator import attrgetter, is_, ne
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -105,8 +105,10 @@ class Form:
         return [list(found) for found in objects]
 
     def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
-        """The places of the objects that hold something else than they held."""
-        return () if objects == values else _differ(objects, values)
+        """The places of the objects that hold something else than they held: other objects, not only unequal ones. Another list
+        with the same in it is another list."""
+        pairs = enumerate(zip(objects, values, strict=True))
+        return [at for at, (now, was) in pairs if len(now) != len(was) or not all(map(is_, now, was))]
 
     def write(self, found: Any, value: Any) -> None:
         """Put back what an object held."""
@@ -121,6 +123,9 @@ class _Bytes(Form):
     def read(self, objects: list[Any]) -> Values:
         return [bytes(found) for found in objects]
 
+    def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
+        return () if objects == values else _differ(objects, values)
+
     def inside(self, value: Any) -> Iterable[Any]:
         return ()
 
@@ -128,6 +133,9 @@ class _Bytes(Form):
 class _Set(Form):
     def read(self, objects: list[Any]) -> Values:
         return [set(found) for found in objects]
+
+    def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
+        return () if objects == values else _differ(objects, values)
 
     def write(self, found: Any, value: Any) -> None:
         found.clear()
@@ -141,7 +149,7 @@ class _Dict(Form):
         return [dict(found) for found in objects]
 
     def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
-        return [at for at, now in enumerate(objects) if now != values[at] or (len(now) > 1 and list(now) != list(values[at]))]
+        return [at for at, now in enumerate(objects) if _other(now, values[at])]
 
     def write(self, found: Any, value: Any) -> None:
         found.clear()
@@ -166,7 +174,7 @@ class _Fields(Form):
 
     def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
         now = self.read(objects) if self.left else objects
-        return () if now == values else _differ(now, values)
+        return [at for at, (one, other) in enumerate(zip(now, values, strict=True)) if _other(one, other)]
 
     def write(self, found: Any, value: Any) -> None:
         for name in [name for name in found if name not in value and name not in self.left]:
@@ -215,9 +223,9 @@ class _Slots(Form):
             kinds = list(map(type, objects))
             if kinds.count(self.cls) != len(kinds):  # some were freed: their slots are asked, not they
                 now = [self._one(found) for found in objects]
-                return [at for at, kind in enumerate(kinds) if kind is not self.cls or now[at] != values[at]]
+                return [at for at, kind in enumerate(kinds) if kind is not self.cls or not all(map(is_, now[at], values[at]))]
         now = self.read(objects)
-        return () if now == values else _differ(now, values)
+        return _others(now, values)
 
     def write(self, found: Any, value: Any) -> None:
         if type(found) is not self.cls:
@@ -312,12 +320,22 @@ def _differ(now: Values, was: Values) -> list[int]:
     return list(compress(range(len(was)), map(ne, now, was)))
 
 
+def _others(now: Values, was: Values) -> list[int]:
+    return [at for at, (one, other) in enumerate(zip(now, was, strict=True)) if not all(map(is_, one, other))]
+
+
+def _other(now: dict[Any, Any], was: dict[Any, Any]) -> bool:
+    """Whether a dict holds other objects, or has them in another order."""
+    return len(now) != len(was) or list(now) != list(was) or not all(map(is_, now.values(), was.values()))
+
+
 def _slot_names(cls: type) -> tuple[str, ...]:
     names: list[str] = []
     for base in reversed(cls.__mro__):
         slots = base.__dict__.get("__slots__", ())
         names += [slots] if isinstance(slots, str) else list(slots)
-    return tuple(name for name in names if name not in ("_slab", "__weakref__", "__dict__"))
+    left = ("_slab", "__weakref__", "__dict__")
+    return tuple(name for name in names if name not in left and not isinstance(getattr(cls, name), property))
 
 
 def _slot(cls: type, name: str) -> Any:
@@ -420,7 +438,7 @@ class Keeper:
                 except AttributeError:
                     places = form.changed(objects, values)
                 else:
-                    places = () if now == values else _differ(now, values)
+                    places = _others(now, values)
             else:
                 places = form.changed(objects, values)
             for place in places:
