@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from hvmodel.jobs.power import (
     ratios,
     rows,
 )
+from hvmodel.jobs.progress import Line, erase
 from hvmodel.jobs.report import NARROW
 from hvmodel.jobs.survival import Quantile
 from hvmodel.jobs.survival_picture import curves, draw
@@ -36,17 +35,13 @@ SEEN_BY = 3
 
 def progress_printer() -> Progress:
     """Shows where the job is: one line that renews itself on a terminal, a line every ten seconds elsewhere. On stderr."""
-    terminal = sys.stderr.isatty()
-    last = time.monotonic() - (0 if terminal else 8)
+    line = Line(first=2)
 
     def show(done: int, planned: int, found: int, seconds: float) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < (0.5 if terminal else 10):
+        if not line.due():
             return
-        last = now
         text = f"detecting: {done:,} of {planned:,} trials done, {found:,} found something, {seconds:.0f} s"
-        print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        line.show(text)
 
     return show
 
@@ -62,8 +57,7 @@ def caption(detection: Detection) -> str:
 
 def print_detection(detection: Detection, console: Console) -> None:
     """The table, the summary, the picture, and what was not found."""
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    erase()
     table = rows(detection)
     found = ratios(table)
     if table:

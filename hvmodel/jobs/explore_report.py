@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.text import Text
 from hvmodel.gears.exhaustive.reach import never
 from hvmodel.gears.exhaustive.search import FAILS, HOLDS, UNDETERMINED, Search
 from hvmodel.jobs.explore import Progress, Report
+from hvmodel.jobs.progress import Line, erase
 from hvmodel.jobs.report import command, print_rows
 from hvmodel.operations import describe
 from hvmodel.world import World
@@ -26,40 +26,30 @@ TOLD = 3
 
 def progress_printer() -> Progress:
     """One line that renews itself on a terminal, a line every ten seconds elsewhere. On stderr."""
-    terminal = sys.stderr.isatty()
-    last = time.monotonic() - (0 if terminal else 5)
+    line = Line()
     started = time.monotonic()
 
     def show(report: Report, search: Search, done: int, states: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < (0.5 if terminal else 10):
+        if not line.due():
             return
-        last = now
         number = report.searches.index(search) + 1
         text = (
             f"exploring {number} of {len(report.searches)} ({search.scope.name}, {search.profile}): depth {search.depth}, "
             f"{done:,} of {states:,} states, {search.states - search.done:,} in front, {report.transitions:,} transitions, "
-            f"{now - started:.0f} s"
+            f"{time.monotonic() - started:.0f} s"
         )
-        print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        line.show(text)
 
     return show
 
 
 def counter_printer(what: str) -> Callable[[int, int], None]:
     """Shows how many of how many are done, as above."""
-    terminal = sys.stderr.isatty()
-    last = time.monotonic() - (0 if terminal else 5)
+    line = Line()
 
     def show(done: int, planned: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < (0.5 if terminal else 10) and done < planned:
-            return
-        last = now
-        text = f"{done} of {planned} {what}"
-        print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        if line.due(done >= planned):
+            line.show(f"{done} of {planned} {what}")
 
     return show
 
@@ -83,8 +73,7 @@ def print_never(report: Report, console: Console) -> None:
 
 def print_explored(report: Report, console: Console) -> None:
     """A row a part, what holds and what that means, and a shortest trace of each failure."""
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    erase()
     _print_parts(report, console)
     if report.groups:
         console.print()

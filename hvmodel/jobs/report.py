@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.text import Text
 from hvmodel.jobs.findings import Finding, Group
 from hvmodel.jobs.hunt import Report
 from hvmodel.jobs.naming import short
+from hvmodel.jobs.progress import Line, erase
 from hvmodel.properties.catalogue import SEVERITIES
 
 STYLES = {
@@ -35,20 +35,16 @@ NARROW = 118
 def progress_printer(budget: float, wanted: int = 0) -> Callable[[int, int, float], None]:
     """Shows where the hunt is: one line that renews itself on a terminal, a line every ten seconds elsewhere. On stderr. ``wanted``
     is how many operations end it, if not the budget."""
-    terminal = sys.stderr.isatty()
-    last = time.monotonic() - (0 if terminal else 5)
+    line = Line()
 
     def show(operations: int, findings: int, seconds: float) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < (0.5 if terminal else 10):
+        if not line.due():
             return
-        last = now
         left = max(budget - seconds, 0)
         if wanted:
             left = min(left, seconds * max(wanted - operations, 0) / max(operations, 1))
         text = f"hunting: {operations:,} operations, {findings} minimised traces, {left:.0f} s left"
-        print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        line.show(text)
 
     return show
 
@@ -65,8 +61,7 @@ def command() -> str:
 def print_report(report: Report, console: Console) -> None:
     """The table: one row a cause, worst first, those that need an assumption after those that need none."""
     tally = report.tally
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    erase()
     if report.groups:
         print_rows(report.groups, console)
         console.print(

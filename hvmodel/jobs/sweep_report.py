@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hvmodel.gears.sweep import MOST, Count
+from hvmodel.jobs.progress import Line, erase
 from hvmodel.jobs.report import command, print_rows
 from hvmodel.jobs.sweep import Progress, Report, Row
 from hvmodel.properties.catalogue import SEVERITIES
@@ -23,17 +22,13 @@ SHOWN = 20
 
 def progress_printer() -> Progress:
     """One line that renews itself on a terminal, a line every ten seconds elsewhere. On stderr."""
-    terminal = sys.stderr.isatty()
-    last = time.monotonic() - (0 if terminal else 5)
+    line = Line()
 
     def show(runs: int, done: int, traces: int, findings: int, seconds: float) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < (0.5 if terminal else 10):
+        if not line.due():
             return
-        last = now
         text = f"sweeping: {runs:,} runs, {done} of {traces} traces done, {findings} minimised traces, {seconds:.0f} s"
-        print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        line.show(text)
 
     return show
 
@@ -52,8 +47,7 @@ def print_list(console: Console) -> None:
 
 def print_sweep(report: Report, console: Console) -> None:
     """A row a trace, what was not put to the test, and the findings, worst first."""
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    erase()
     _print_traces(report, console)
     _print_limits(report, console)
     if report.groups:

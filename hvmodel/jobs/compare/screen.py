@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +13,7 @@ from hvmodel.jobs.compare import words
 from hvmodel.jobs.compare.job import Comparison, Difference, Progress
 from hvmodel.jobs.compare.sides import laid_out, told
 from hvmodel.jobs.compare.sorting import Row
+from hvmodel.jobs.progress import Line, erase
 from hvmodel.jobs.report import STYLES, command
 from hvmodel.operations import describe
 
@@ -29,25 +28,21 @@ MARKS = {"|": "yellow", "<": "red", ">": "green", " ": "dim"}
 
 def progress_printer() -> Progress:
     """Shows where the comparison is: one line that renews itself on a terminal, a line every ten seconds elsewhere. On stderr."""
-    terminal = sys.stderr.isatty()
-    last, kind = 0.0, ""
+    line, kind = Line(), ""
 
     def show(text: str) -> None:
-        nonlocal last, kind
-        now = time.monotonic()
+        nonlocal kind
         new = text.split(",")[0]
-        if new == kind and now - last < (0.5 if terminal else 10):
-            return
-        last, kind = now, new
-        print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        if line.due(new != kind):
+            kind = new
+            line.show(text)
 
     return show
 
 
 def print_comparison(result: Comparison, out: Path, console: Console) -> None:
     """Everything, the worst first."""
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    erase()
     options = result.options
     console.print(Text(f"A {options.a}\nB {options.b}"), soft_wrap=True)
     style = "bold red" if result.status else "bold green"

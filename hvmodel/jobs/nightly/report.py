@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from hvmodel.jobs.nightly.night import DISK, HARNESS, Night, Options, Progress, 
 from hvmodel.jobs.nightly.state import BadState, load, locked, save, unfinished, work_directory
 from hvmodel.jobs.nightly.summary import page
 from hvmodel.jobs.nightly.takings import Takings
+from hvmodel.jobs.progress import Line, erase
 
 PRINTED = 10
 """So many causes of new findings are printed; the summary has all."""
@@ -27,17 +27,13 @@ PRINTED = 10
 
 def progress_printer() -> Progress:
     """Shows where the night is: one line that renews itself on a terminal, a line a minute elsewhere. On stderr."""
-    terminal = sys.stderr.isatty()
-    last = time.monotonic() - (0 if terminal else 55)
+    line = Line(every=60)
 
     def show(step: str, takings: Takings, left: float) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < (0.5 if terminal else 60):
+        if not line.due():
             return
-        last = now
         text = f"night: {step}, {takings.tally.operations:,} operations, {len(takings.entries)} signatures, {left:,.0f} s left"
-        print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        line.show(text)
 
     return show
 
@@ -51,8 +47,7 @@ def do_night(options: Options, console: Console) -> int:
     """Do a night, write its summary, print its outcome; returns the exit status. Raises BadState; KeyboardInterrupt when
     an interrupted night has been written down."""
     came = night(options, progress_printer(), _say)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    erase()
     record, status = came.record, came.status
     if came.done_before:
         _print(console, f"night {record.name} is over already; its summary is {options.state / 'summary.md'}")
