@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hvmodel.gears.exhaustive.reach import never
+from hvmodel.gears.exhaustive.reach import add_counts, never
 from hvmodel.gears.exhaustive.search import FAILS, HOLDS, UNDETERMINED, Search
 from hvmodel.jobs.explore import Progress, Report
 from hvmodel.jobs.progress import Line, erase
@@ -58,10 +58,7 @@ def print_never(report: Report, console: Console) -> None:
     """What no state within the scope exercised."""
     counts: dict[str, dict[str, int]] = {}
     for search in report.searches:
-        for kind, names in search.reach.items():
-            mine = counts.setdefault(kind, {})
-            for name, count in names.items():
-                mine[name] = mine.get(name, 0) + count
+        add_counts(counts, search.reach)
     first = report.searches[0]
     world = World(first.scope.configuration(first.profile), report.options.driver)
     console.print()

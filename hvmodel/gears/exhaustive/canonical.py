@@ -266,10 +266,6 @@ class Canonical:
         self._labels, self._homes, self._crossed, self._guarded = labels, homes, crossed, guarded
         return name
 
-    def rows(self) -> list[tuple[Any, Any, list[Any]]]:
-        """The state for people: key, contents and names of each piece."""
-        return [(key, marshal.loads(piece.form), piece.names) for key, piece in self._all().items()]
-
     def _all(self) -> dict[Any, Piece]:
         world = self.world
         books, hypervisor, kernel = world.books, world.hypervisor, world.kernel

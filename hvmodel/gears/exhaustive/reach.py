@@ -30,6 +30,14 @@ Counts = dict[str, dict[str, int]]
 """Kind of thing -> name -> how often."""
 
 
+def add_counts(mine: Counts, more: Counts) -> None:
+    """Add what another one counted."""
+    for kind, names in more.items():
+        total = mine.setdefault(kind, {})
+        for name, count in names.items():
+            total[name] = total.get(name, 0) + count
+
+
 class Asked:
     """Policies that note which questions are put to them."""
 
@@ -210,4 +218,4 @@ def _missed(node: ast.If | ast.While | ast.For, arcs: set[tuple[int, int]]) -> l
     return missed
 
 
-__all__ = ["Counts", "Reach", "asked_at_the_start", "driver_files", "never"]
+__all__ = ["Counts", "Reach", "add_counts", "asked_at_the_start", "driver_files", "never"]

@@ -7,13 +7,15 @@ search is the same with any number of them.
 
 from __future__ import annotations
 
+import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hvmodel.gears.exhaustive.canonical import DIGEST
 from hvmodel.gears.exhaustive.crew import Answer, Chunk, Crew
+from hvmodel.gears.exhaustive.reach import add_counts
 from hvmodel.gears.exhaustive.scope import Scope
 from hvmodel.operations import Operation
 from hvmodel.properties.verdicts import Violation
@@ -102,8 +104,6 @@ class Search:
 
     def bytes_per_state(self) -> float:
         """Bytes that are kept of a state: its name in the table and the arrays."""
-        import sys
-
         table = sys.getsizeof(self._seen) + len(self._seen) * sys.getsizeof(bytes(DIGEST))
         return (table + len(self.names) + (4 + 4 + 1) * self.states) / self.states
 
@@ -186,10 +186,7 @@ class Search:
                 if key not in self.found:
                     path = [self.operations[code] for code in self.path(chunk.first + offset)]
                     self.found[key] = Found([*path, operation], violation)
-        for kind, counts in answer.reach.items():
-            mine = self.reach.setdefault(kind, {})
-            for what, count in counts.items():
-                mine[what] = mine.get(what, 0) + count
+        add_counts(self.reach, answer.reach)
 
     def _code(self, operation: Operation | int) -> int:
         if isinstance(operation, int):
@@ -209,40 +206,4 @@ class Search:
         self._codes = {operation: code for code, operation in enumerate(self.operations)}
 
 
-@dataclass(slots=True)
-class Summary:
-    """A search in figures, for reports and files."""
-
-    scope: str
-    sentence: str
-    profile: str
-    verdict: str
-    states: int
-    transitions: int
-    depth: int
-    seconds: float
-    cpu: float
-    bytes_per_state: float
-    frontier: int
-    found: list[Found] = field(default_factory=list)
-
-
-def summary(search: Search) -> Summary:
-    """What came of a search."""
-    return Summary(
-        search.scope.name,
-        search.scope.sentence(),
-        search.profile,
-        search.verdict,
-        search.states,
-        search.transitions,
-        search.depth,
-        search.seconds,
-        search.cpu,
-        search.bytes_per_state(),
-        search.states - search.done,
-        sorted(search.found.values(), key=lambda found: len(found.operations)),
-    )
-
-
-__all__ = ["FAILS", "HOLDS", "UNDETERMINED", "Found", "Level", "Search", "Summary", "summary"]
+__all__ = ["FAILS", "HOLDS", "UNDETERMINED", "Found", "Level", "Search"]

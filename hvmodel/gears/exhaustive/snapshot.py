@@ -159,7 +159,7 @@ class _Dict(Form):
         return [*value, *value.values()]
 
 
-class _Fields(Form):
+class _Fields(_Dict):
     """An object's ``__dict__``."""
 
     def __init__(self, owner: str) -> None:
@@ -173,8 +173,7 @@ class _Fields(Form):
         return [dict(found) for found in objects]
 
     def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
-        now = self.read(objects) if self.left else objects
-        return [at for at, (one, other) in enumerate(zip(now, values, strict=True)) if _other(one, other)]
+        return super().changed(self.read(objects) if self.left else objects, values)
 
     def write(self, found: Any, value: Any) -> None:
         for name in [name for name in found if name not in value and name not in self.left]:
@@ -224,8 +223,7 @@ class _Slots(Form):
             if kinds.count(self.cls) != len(kinds):  # some were freed: their slots are asked, not they
                 now = [self._one(found) for found in objects]
                 return [at for at, kind in enumerate(kinds) if kind is not self.cls or not all(map(is_, now[at], values[at]))]
-        now = self.read(objects)
-        return _others(now, values)
+        return _others(self.read(objects), values)
 
     def write(self, found: Any, value: Any) -> None:
         if type(found) is not self.cls:
