@@ -67,7 +67,7 @@ def test_what_fails_is_a_finding_that_replays(capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert "no-stale-mapping" in out
     assert "known: D29" in out
-    assert "needs a refused UNMAP_DEVICE_GPA_PAGES" in out
+    assert "if the hypervisor refuses UNMAP_DEVICE_GPA_PAGES" in out
     found = json.loads(Path("report.json").read_text())["findings"]
     assert found
     for finding in found:

@@ -17,7 +17,7 @@ from typing import Any
 from hvmodel.configuration import Configuration
 from hvmodel.gears.minimise import Minimised
 from hvmodel.gears.walk import walk
-from hvmodel.jobs.findings import Finding
+from hvmodel.jobs.findings import UNOBSERVED, Finding
 from hvmodel.operations import Operation
 from hvmodel.properties.verdicts import Violation
 from hvmodel.world import World
@@ -27,9 +27,6 @@ PATIENCE = 10.0
 
 EFFORT = 10.0
 """Seconds for taking operations away."""
-
-GEAR = "process"
-"""The gear of such a finding's trace: it cannot be observed, only done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +149,7 @@ def _finding(
     kind = operations[-1].kind
     detail = f"the process that runs the driver {how} in a {kind}"
     violation = Violation("every-call-ends", "process", detail, kind, ("process", how))
-    return Finding(Minimised(config, operations, violation, level), driver, GEAR, seed)
+    return Finding(Minimised(config, operations, violation, level), driver, UNOBSERVED, seed)
 
 
 def _shorter(config: Configuration, operations: list[Operation], driver: str, how: str) -> tuple[list[Operation], str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hvmodel.callers.levels import BEYOND, LEVELS
+from hvmodel.callers.means import NEEDS, Means, means_of
 from hvmodel.configuration import Configuration
 from hvmodel.gears.minimise import Minimised
 from hvmodel.hypervisor.policies import describe, differences
@@ -15,6 +16,10 @@ from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
 from hvmodel.traces.format import Trace
 from hvmodel.traces.record import recorded
+from hvmodel.world import Outcome, run
+
+UNOBSERVED = "process"
+"""The gear of a finding whose run ends its process, so that it cannot be observed from within."""
 
 Mark = tuple[str, str, tuple[object, ...]]
 """Property, driver call, shape: what one violation looks like without its values."""
@@ -49,7 +54,8 @@ def key_of(mark: Mark, sites: frozenset[str], beyond: bool, l1vh: bool) -> Key:
 @dataclass(slots=True)
 class Finding:
     """One finding. ``group`` numbers findings of one cause; ``trace`` is its file, ``defects`` are the known defects that it
-    is an instance of (``naming.py``)."""
+    is an instance of (``naming.py``). ``caller`` is a second trace of it that somebody with less power can cause, and that one's
+    file; ``sought`` are the seconds that a search for one took (None: there was none)."""
 
     minimised: Minimised
     driver: str
@@ -58,6 +64,11 @@ class Finding:
     group: int = 0
     trace: str = ""
     defects: tuple[str, ...] = ()
+    caller: Minimised | None = None
+    caller_trace: str = ""
+    sought: float | None = None
+    _own: Means | None = field(default=None, repr=False, compare=False)
+    _callers: Means | None = field(default=None, repr=False, compare=False)
 
     @property
     def property_id(self) -> str:
@@ -83,6 +94,29 @@ class Finding:
     def level(self) -> str:
         """The level of caller that the trace needs."""
         return LEVELS[self.minimised.level]
+
+    @property
+    def own_means(self) -> Means:
+        """What it takes to cause the finding by its own trace."""
+        if self._own is None:
+            self._own = self._taken(self.minimised)
+        return self._own
+
+    @property
+    def means(self) -> Means:
+        """The least that is known to cause the finding."""
+        if self.caller is None:
+            return self.own_means
+        if self._callers is None:
+            self._callers = self._taken(self.caller)
+        return self._callers
+
+    def _taken(self, found: Minimised) -> Means:
+        if self.gear == UNOBSERVED:
+            outcomes = [Outcome(True, 0, found.level, fired=operation.faults) for operation in found.operations]
+        else:
+            outcomes = run(found.config, found.operations, self.driver)[1]
+        return means_of(found.config, zip(found.operations, outcomes, strict=True))
 
     @property
     def assumptions(self) -> list[str]:
@@ -126,12 +160,20 @@ class Finding:
 
     def as_trace(self) -> Trace:
         """The finding as a trace file, with what is observed when it runs."""
-        about: dict[str, Any] = {"summary": self.minimised.violation.detail, "level": self.level, "assumptions": self.assumptions}
+        return self._written(self.minimised, self.own_means)
+
+    def as_caller_trace(self) -> Trace | None:
+        """The trace of a caller with less power, if one is known."""
+        return None if self.caller is None else self._written(self.caller, self.means)
+
+    def _written(self, found: Minimised, means: Means) -> Trace:
+        about: dict[str, Any] = {"summary": found.violation.detail, "level": LEVELS[found.level], "means": str(means)}
+        about["assumptions"] = [describe(name, answer) for name, answer in differences(found.config.policies).items()]
         if self.defects:
             about["defects"] = list(self.defects)
         origin = {"gear": self.gear, "seed": self.seed}
-        trace = Trace(self.config, self.operations, self.driver, self.property_id, about, origin)
-        return trace if self.gear == "process" else recorded(trace)  # a run that ends its process cannot be observed from within
+        trace = Trace(found.config, found.operations, self.driver, self.property_id, about, origin)
+        return trace if self.gear == UNOBSERVED else recorded(trace)
 
     def as_json(self) -> dict[str, object]:
         """The finding in a report."""
@@ -142,6 +184,10 @@ class Finding:
             "operations": len(self.operations),
             "faults": self.faults,
             "level": self.level,
+            "caller": self.means.word,
+            "needs": NEEDS[self.means.needs],
+            "means": str(self.means),
+            "caller_trace": self.caller_trace,
             "profile": self.config.profile,
             "assumptions": self.assumptions,
             "gear": self.gear,

@@ -93,7 +93,7 @@ def print_rows(groups: list[Group], console: Console) -> None:
             best = item.best
             head = Text(f"{best.severity}  ", style=STYLES.get(best.severity, ""))
             head.append_text(_name(item))
-            head.append(f"  {len(best.operations)} ops, {best.level}", style="dim")
+            head.append(f"  {len(best.operations)} ops, {best.means.word}", style="dim")
             console.print(head, soft_wrap=True)
             console.print(Padding(_happened(item), (0, 0, 0, 4)))
             console.print(Text(f"    {Path(best.trace).stem}"), soft_wrap=True)
@@ -103,12 +103,12 @@ def print_rows(groups: list[Group], console: Console) -> None:
     table.add_column("property", no_wrap=True)
     table.add_column("what happened", ratio=1, overflow="fold")
     table.add_column("ops", justify="right", no_wrap=True)
-    table.add_column("level", no_wrap=True)
+    table.add_column("caller", no_wrap=True)
     table.add_column("trace", no_wrap=True, min_width=max(len(Path(item.best.trace).stem) for item in groups))
     for item in groups:
         best = item.best
         severity = Text(best.severity, style=STYLES.get(best.severity, ""))
-        table.add_row(severity, _name(item), _happened(item), str(len(best.operations)), best.level, Path(best.trace).stem)
+        table.add_row(severity, _name(item), _happened(item), str(len(best.operations)), best.means.word, Path(best.trace).stem)
     console.print(table)
 
 
@@ -123,7 +123,7 @@ def _happened(item: Group) -> Text:
     """What happened, where, and what it takes."""
     best = item.best
     text = Text(best.minimised.violation.detail)
-    text.append(f"\n{_where(best)}", style="dim")
+    text.append(f"\n{_where(best)}; caused by {best.means}", style="dim")
     if item.defects:
         text.append(f"\nknown: {short(item.defects)}", style="dim")
     if best.assumptions:
@@ -134,10 +134,8 @@ def _happened(item: Group) -> Text:
 
 
 def _where(best: Finding) -> str:
-    """The driver call, and what has to be unusual: refusals, an L1VH, a preset start."""
+    """The driver call, and what has to be unusual about the start."""
     parts = [f"in {best.minimised.violation.call}" if best.minimised.violation.call not in ("request", "recover") else "afterwards"]
-    refused = sorted({fault.site for operation in best.operations for fault in operation.faults})
-    parts.append(f"needs a refused {' and '.join(refused)}" if refused else "nothing refused")
     if best.config.l1vh:
         parts.append("on an L1VH")
     if best.config.unique_id:

@@ -281,7 +281,7 @@ def _impossible(operations: list[ops.Operation]) -> str | None:
     return None
 
 
-_FINDING = {"property", "severity", "summary", "step", "call", "level", "assumptions", "views", "defects"}
+_FINDING = {"property", "severity", "summary", "step", "call", "level", "means", "assumptions", "views", "defects"}
 _ORIGIN = {"gear", "seed", "date", "shard", "minimised-from", "note"}
 
 
@@ -290,7 +290,7 @@ def _finding_in(value: Any, operations: int) -> dict[str, Any]:
     for name, options in (("property", PROPERTIES), ("severity", SEVERITIES), ("level", LEVELS)):
         if name in data:
             choice(data[name], f"finding.{name}", tuple(options))
-    for name in ("summary", "call"):
+    for name in ("summary", "call", "means"):
         if name in data:
             text(data[name], f"finding.{name}")
     if "step" in data and not 1 <= integer(data["step"], "finding.step", 1, MAX_OPERATIONS) <= operations:

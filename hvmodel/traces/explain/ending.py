@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hvmodel.callers.levels import LEVELS
+from hvmodel.callers.means import Means, means_of
 from hvmodel.drivers.variants import VARIANTS
 from hvmodel.properties.catalogue import Property
 from hvmodel.traces.explain.acts import Act
@@ -50,12 +51,16 @@ def ending_of(trace: Trace, steps: list[Step], found: Verdict, prop: Property, a
         parting=act.parting if act is not None else (),
         severity=f"{prop.severity}: {SEVERITY[prop.severity]}" if fails else "",
         matters=HARM.get(prop.id, "") if fails else "",
-        callers=f"{LEVELS[level]}: {callers(level)}",
+        callers=f"{_means(trace, run)}; level {LEVELS[level]}: {callers(level)}",
         needs=at_most(_needs(run)),
         assumed=assumptions(trace.config),
         defects=tuple(_defects(trace.finding.get("defects", ()))) if fails else (),
         also=tuple(_also(steps, found)),
     )
+
+
+def _means(trace: Trace, run: list[Step]) -> Means:
+    return means_of(trace.config, ((step.operation, step.outcome) for step in run))
 
 
 def _needs(steps: list[Step]) -> Iterator[str]:

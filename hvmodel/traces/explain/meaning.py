@@ -82,7 +82,7 @@ HARM = {
 """What a device, a guest or the host gets from a failure, by property. Of one that is not here only the severity is told."""
 
 _CALLERS = {
-    "kernel": "as VFIO and iommufd call it; nothing unusual is asked for",
+    "kernel": "each request is as VFIO and iommufd make it",
     "contract": "as include/linux/iommu.h allows it; VFIO and iommufd do not do this today",
     "beyond": "as no correct caller does it, but the IOMMU core passes it on without looking",
 }
