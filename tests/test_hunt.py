@@ -111,8 +111,8 @@ def test_the_json_has_the_documented_fields(report: Report, tmp_path: Path) -> N
     assert len(data["findings"]) == len(report.findings) > 0
     types = {
         "property": str, "severity": str, "summary": str, "operations": int, "faults": int, "level": str, "profile": str,
-        "assumptions": list, "gear": str, "trace": str, "group": int, "caller": str, "needs": str, "means": str, "caller_trace": str,
-        "defects": list,
+        "assumptions": list, "gear": str, "trace": str, "group": int,
+        "defects": list, "caller": str, "needs": str, "means": str, "caller_trace": str,
     }  # fmt: skip
     for finding in data["findings"]:
         assert {name: type(value) for name, value in finding.items()} == types

@@ -10,9 +10,10 @@ minimised again comes out as it went in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hvmodel import operations as ops
+from hvmodel.callers.means import Account
 from hvmodel.configuration import Configuration
 from hvmodel.gears.minimise.arguments import (
     brief_faults,
@@ -36,11 +37,18 @@ LIMIT = 1500
 
 
 def minimise(
-    config: Configuration, operations: Sequence[ops.Operation], driver: str, target: Target, limit: int = LIMIT
+    config: Configuration,
+    operations: Sequence[ops.Operation],
+    driver: str,
+    target: Target,
+    limit: int = LIMIT,
+    allows: Callable[[Account], bool] | None = None,
 ) -> Minimised | None:
     """The smallest trace found within about ``limit`` runs, or None if the given one does not fail the target. What comes out
-    within the limit comes out again when it is given; no operation of it can be left out. Raises KeyError for an unknown driver."""
+    within the limit comes out again when it is given; no operation of it can be left out. ``allows`` says what a trace may take:
+    who asks for its operations, what is refused in it. Raises KeyError for an unknown driver."""
     trials = Trials(driver, target, limit)
+    trials.allows = allows
     hit = start(trials, config, operations)
     return None if hit is None else result(trials, settle(trials, hit))
 

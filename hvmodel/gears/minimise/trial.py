@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hvmodel import operations as ops
 from hvmodel.callers.levels import BEYOND
+from hvmodel.callers.means import Account
 from hvmodel.configuration import Configuration
 from hvmodel.faults import Fault
 from hvmodel.gears.minimise.weight import lighter
@@ -78,6 +79,8 @@ class Trials:
         self.runs = 0
         self.most = BEYOND
         """The highest level that a trace may need."""
+        self.allows: Callable[[Account], bool] | None = None
+        """If there is one: whether a trace may take what it has taken so far."""
         self._known: dict[Case, Hit | None] = {}
 
     def run(self, case: Case) -> Hit | None:
@@ -104,6 +107,7 @@ class Trials:
     def _applied(self, case: Case, world: World) -> tuple[Hit | None, set[int]]:
         matches, apply = self.target.matches, world.apply
         level, idle, met = 0, set[int](), list[Sequence[Fault]]()
+        account = Account(case.config)
         for index, operation in enumerate(case.operations):
             outcome = apply(operation)
             met.append(outcome.fired)
@@ -113,6 +117,10 @@ class Trials:
             if outcome.level > level:
                 level = outcome.level
                 if level > self.most:
+                    break
+            if self.allows is not None:
+                account.hear(operation, outcome)
+                if not self.allows(account):
                     break
             for violation in outcome.violations:
                 if matches(violation, outcome.fired):
