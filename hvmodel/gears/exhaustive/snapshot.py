@@ -14,10 +14,10 @@ from __future__ import annotations
 import types
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import is_dataclass
-from itertools import compress
-from operator import attrgetter, is_, ne
+from itertools import chain, compress
+from operator import attrgetter, is_, methodcaller, ne
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -107,6 +107,8 @@ class Form:
     def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
         """The places of the objects that hold something else than they held: other objects, not only unequal ones. Another list
         with the same in it is another list."""
+        if _all_same(objects, values):
+            return ()
         pairs = enumerate(zip(objects, values, strict=True))
         return [at for at, (now, was) in pairs if len(now) != len(was) or not all(map(is_, now, was))]
 
@@ -149,6 +151,10 @@ class _Dict(Form):
         return [dict(found) for found in objects]
 
     def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
+        if len(objects) == 1:
+            return (0,) if _other(objects[0], values[0]) else ()
+        if _all_same(objects, values) and all(map(is_, _held(objects), _held(values))):
+            return ()
         return [at for at, now in enumerate(objects) if _other(now, values[at])]
 
     def write(self, found: Any, value: Any) -> None:
@@ -318,13 +324,28 @@ def _differ(now: Values, was: Values) -> list[int]:
     return list(compress(range(len(was)), map(ne, now, was)))
 
 
-def _others(now: Values, was: Values) -> list[int]:
+def _all_same(now: Values, was: Values) -> bool:
+    """Whether every one of several lists, tuples or dicts holds what it held (of dicts: the keys)."""
+    return all(map(is_, chain.from_iterable(now), chain.from_iterable(was))) and list(map(len, now)) == list(map(len, was))
+
+
+def _held(dicts: Values) -> Iterator[Any]:
+    """The values in several dicts, one dict after the other."""
+    return chain.from_iterable(map(_VALUES, dicts))
+
+
+_VALUES = methodcaller("values")
+
+
+def _others(now: Values, was: Values) -> Sequence[int]:
+    if all(map(is_, chain.from_iterable(now), chain.from_iterable(was))):
+        return ()
     return [at for at, (one, other) in enumerate(zip(now, was, strict=True)) if not all(map(is_, one, other))]
 
 
 def _other(now: dict[Any, Any], was: dict[Any, Any]) -> bool:
     """Whether a dict holds other objects, or has them in another order."""
-    return len(now) != len(was) or list(now) != list(was) or not all(map(is_, now.values(), was.values()))
+    return len(now) != len(was) or not all(map(is_, now.values(), was.values())) or list(now) != list(was)
 
 
 def _slot_names(cls: type) -> tuple[str, ...]:
