@@ -42,6 +42,9 @@ _HOST = {
     "dma-map": "a driver's DMA",
     "dma-unmap": "a driver's DMA",
 }
+_WITH_DEVICES = frozenset({"release_device", "probe_device", "init"})
+"""Calls that the end of everything makes when devices go and one comes back."""
+
 _VM_LIFE = frozenset({"vm-create", "vm-finalise", "vm-delete"})
 _ITSELF = frozenset({"boot", "recover"})
 
@@ -117,6 +120,15 @@ class Account:
             self._files(operation, outcome.result)
         return self.caller
 
+    def failed(self, operation: ops.Operation, call: str) -> int:
+        """The last operation fails in a driver call; returns as :meth:`hear`. When all is given back processes end, which is theirs
+        to do, and devices are unplugged, which is the host's."""
+        if isinstance(operation, ops.Recover) and (call in _WITH_DEVICES or self.caller == NOBODY):
+            self.caller = max(self.caller, HOST)
+            if self.caller == HOST:
+                self.work[_HOST["release"]] = None
+        return self.caller
+
     def _caller(self, operation: ops.Operation, level: int) -> int:
         kind = operation.kind
         if level == BEYOND_LEVEL:
@@ -153,12 +165,13 @@ class Account:
         return Means(self.caller, needs, tuple(self.work), tuple(refused.items()), short)
 
 
-def means_of(config: Configuration, told: Iterable[tuple[ops.Operation, Outcome]]) -> Means:
-    """What a run took: its operations, each with its outcome."""
+def means_of(config: Configuration, told: Iterable[tuple[ops.Operation, Outcome]], call: str = "") -> Means:
+    """What a run took: its operations, each with its outcome; ``call`` is the driver call in which the last one fails."""
     account = Account(config)
     for operation, outcome in told:
         if outcome.applied:
             account.hear(operation, outcome)
+            account.failed(operation, call)
     return account.means
 
 

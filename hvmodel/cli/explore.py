@@ -55,7 +55,7 @@ def _explore(args: argparse.Namespace, console: Console) -> int:
     from hvmodel.jobs.explore import Options, explore
     from hvmodel.jobs.explore_file import BadFile
     from hvmodel.jobs.explore_report import print_explored, print_never, progress_printer
-    from hvmodel.jobs.hunt import save_findings, written
+    from hvmodel.jobs.findings import save_findings, written
 
     if args.profile not in (*PROFILES, "all"):
         return usage(f"no profile is called {args.profile!r} (known: all, {', '.join(PROFILES)})")

@@ -24,6 +24,12 @@ def add(verbs: Verbs) -> None:
     hunt.add_argument("--level", default="all", choices=(*LEVELS, "all"), help="how far callers go (default: all)")
     hunt.add_argument("--budget", type=number(0.1, 1e7, whole=False), help="seconds (default: 90, with --operations no end)")
     hunt.add_argument("--operations", type=number(1, 1e15), default=0, help="stop after this many operations")
+    hunt.add_argument(
+        "--lift",
+        type=number(0, 1e7, whole=False),
+        metavar="SECONDS",
+        help="then look for a caller of each finding that takes more than ioctls (default: a sixth of the search, 60 s at most; 0: no)",
+    )
     hunt.add_argument("--seed", type=number(0, 1 << 64), default=0, help="number that decides the operations (default: 0)")
     hunt.add_argument("--jobs", type=number(1, 1024), default=0, help="processes (default: one per core)")
     hunt.add_argument("--out", type=Path, help="where traces go, instead of an earlier hunt's (default: findings/DRIVER)")
@@ -32,8 +38,9 @@ def add(verbs: Verbs) -> None:
 
 
 def _hunt(args: argparse.Namespace, console: Console) -> int:
-    from hvmodel.jobs.hunt import Options, hunt, save, save_json, written
-    from hvmodel.jobs.report import print_report, progress_printer
+    from hvmodel.jobs.findings import written
+    from hvmodel.jobs.hunt import Options, hunt, lift_report, save, save_json
+    from hvmodel.jobs.report import lift_printer, print_report, progress_printer
 
     problem = unknown_driver(args.driver)
     if problem:
@@ -55,6 +62,7 @@ def _hunt(args: argparse.Namespace, console: Console) -> int:
         jobs=args.jobs,
     )
     report = hunt(options, progress_printer(options.budget, options.operations))
+    lift_report(report, args.lift, lift_printer())
     old = len(written(args.out))
     if old:
         print(f"replacing {old} traces of an earlier hunt in {args.out}", file=sys.stderr)

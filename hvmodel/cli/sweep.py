@@ -47,7 +47,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _sweep(args: argparse.Namespace, console: Console) -> int:
-    from hvmodel.jobs.hunt import save_findings, written
+    from hvmodel.jobs.findings import save_findings, written
     from hvmodel.jobs.sweep import Options, sweep
     from hvmodel.jobs.sweep_report import print_list, print_sweep, progress_printer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from hvmodel.callers.levels import BEYOND, LEVELS
@@ -14,7 +15,7 @@ from hvmodel.hypervisor.policies import describe, differences
 from hvmodel.operations import Operation
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
-from hvmodel.traces.format import Trace
+from hvmodel.traces.format import Trace, write
 from hvmodel.traces.record import recorded
 from hvmodel.world import Outcome, run
 
@@ -111,12 +112,18 @@ class Finding:
             self._callers = self._taken(self.caller)
         return self._callers
 
+    def lifted_to(self, found: Minimised) -> None:
+        """A trace of somebody with less power is known; it is kept if it takes less than what was known before."""
+        means = self._taken(found)
+        if means.rank < self.means.rank:
+            self.caller, self._callers = found, means
+
     def _taken(self, found: Minimised) -> Means:
         if self.gear == UNOBSERVED:
             outcomes = [Outcome(True, 0, found.level, fired=operation.faults) for operation in found.operations]
         else:
             outcomes = run(found.config, found.operations, self.driver)[1]
-        return means_of(found.config, zip(found.operations, outcomes, strict=True))
+        return means_of(found.config, zip(found.operations, outcomes, strict=True), found.violation.call)
 
     @property
     def assumptions(self) -> list[str]:
@@ -324,3 +331,38 @@ _ONE_MANNER = frozenset(
     }
 )
 """Properties of which the first word of the shape says all that matters for a table."""
+
+
+# --- files ------------------------------------------------------------------------------------------------------------------
+
+CALLER = "-caller"
+"""What the name of a second trace ends with: the one of a caller with less power."""
+
+
+def written(directory: Path) -> list[Path]:
+    """The traces of an earlier hunt in a directory, told by their names."""
+    found = []
+    for path in directory.glob("*.json"):
+        stem, _dash, suffix = path.stem.removesuffix(CALLER).rpartition("-")
+        if stem in PROPERTIES and suffix.isdigit():
+            found.append(path)
+    return found
+
+
+def save_findings(findings: list[Finding], directory: Path) -> None:
+    """One trace file for each finding, named after property and number, and one of its caller if it has one. Files of an earlier
+    hunt are replaced."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in written(directory):
+        old.unlink()
+    numbers: dict[str, int] = {}
+    for finding in findings:
+        number = numbers[finding.property_id] = numbers.get(finding.property_id, 0) + 1
+        path = directory / f"{finding.property_id}-{number:02d}.json"
+        write(finding.as_trace(), path)
+        finding.trace = str(path)
+        second = finding.as_caller_trace()
+        if second is not None:
+            path = path.with_stem(path.stem + CALLER)
+            write(second, path)
+            finding.caller_trace = str(path)

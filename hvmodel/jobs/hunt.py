@@ -10,7 +10,7 @@ import traceback
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -23,7 +23,9 @@ from hvmodel.faults import CALL_SITES
 from hvmodel.gears.minimise import Target, minimise
 from hvmodel.gears.walk import Run, runs, settle, walk
 from hvmodel.jobs.fatal import Place, reproduce
-from hvmodel.jobs.findings import Finding, Group, Mark, group, mark_of, prune
+from hvmodel.jobs.findings import Finding, Group, Mark, group, mark_of, prune, save_findings
+from hvmodel.jobs.lift import MOST, PART, Lifting, lift_findings
+from hvmodel.jobs.lift import Progress as LiftProgress
 from hvmodel.jobs.naming import name_findings
 from hvmodel.jobs.rota import Rota
 from hvmodel.operations import KINDS, Operation
@@ -31,7 +33,6 @@ from hvmodel.properties.catalogue import ALWAYS_JUDGED, PROPERTIES
 from hvmodel.properties.verdicts import Violation
 from hvmodel.rules.rules import RULES
 from hvmodel.rules.worlds import PROFILE_NAMES
-from hvmodel.traces.format import write
 from hvmodel.world import Outcome, World
 
 HITS_PER_KIND = 2
@@ -307,6 +308,8 @@ class Report:
     options: Options
     tally: Tally
     groups: list[Group]
+    lifting: Lifting | None = None
+    """What came of looking for callers with less power, if they were looked for."""
 
     @property
     def findings(self) -> list[Finding]:
@@ -322,6 +325,7 @@ class Report:
             "operations": self.tally.operations,
             "seconds": round(self.tally.seconds, 2),
             "never_reached": self.tally.never(),
+            "lifting": asdict(self.lifting) if self.lifting is not None else None,
             "findings": [finding.as_json() for finding in self.findings],
         }
 
@@ -462,32 +466,16 @@ def hunt(options: Options, progress: Callable[[int, int, float], None] | None = 
     return report
 
 
-def written(directory: Path) -> list[Path]:
-    """The traces of an earlier hunt in a directory, told by their names."""
-    found = []
-    for path in directory.glob("*.json"):
-        stem, _dash, suffix = path.stem.rpartition("-")
-        if stem in PROPERTIES and suffix.isdigit():
-            found.append(path)
-    return found
+def lift_report(report: Report, budget: float | None, progress: LiftProgress | None = None) -> None:
+    """Look for callers with less power for what a hunt found, for ``budget`` seconds; None: a part of what the hunt took."""
+    if budget is None:
+        budget = min(report.tally.seconds / PART, MOST)
+    report.lifting = lift_findings(report.groups, budget, report.options.seed, report.options.jobs, progress)
 
 
 def save(report: Report, directory: Path) -> None:
     """One trace file for each finding, named after property and number. Files of an earlier hunt are replaced."""
     save_findings(report.findings, directory)
-
-
-def save_findings(findings: list[Finding], directory: Path) -> None:
-    """The same for findings of any gear."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for old in written(directory):
-        old.unlink()
-    numbers: dict[str, int] = {}
-    for finding in findings:
-        number = numbers[finding.property_id] = numbers.get(finding.property_id, 0) + 1
-        path = directory / f"{finding.property_id}-{number:02d}.json"
-        write(finding.as_trace(), path)
-        finding.trace = str(path)
 
 
 def save_json(report: Report, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hvmodel.jobs.findings import Finding, Group
+from hvmodel.callers.means import CALLERS, HOST
+from hvmodel.jobs.findings import CALLER, Finding, Group
 from hvmodel.jobs.hunt import Report
 from hvmodel.jobs.naming import short
 from hvmodel.jobs.progress import Line, erase
@@ -49,6 +50,17 @@ def progress_printer(budget: float, wanted: int = 0) -> Callable[[int, int, floa
     return show
 
 
+def lift_printer() -> Callable[[int, int, int, float], None]:
+    """The same for the search for callers that follows."""
+    line = Line()
+
+    def show(attempts: int, lifted: int, wanted: int, left: float) -> None:
+        if line.due():
+            line.show(f"looking for callers: {attempts} attempts, {lifted} of {wanted} findings lifted, {left:.0f} s left")
+
+    return show
+
+
 def command() -> str:
     """How the person at the keyboard calls us."""
     called = Path(sys.argv[0])
@@ -72,6 +84,8 @@ def print_report(report: Report, console: Console) -> None:
         )
         counts = Counter(item.best.severity for item in report.groups)
         console.print(Text("by severity: " + ", ".join(f"{name} {counts[name]}" for name in SEVERITIES if counts[name])))
+        for text in _callers(report):
+            console.print(Text(text), soft_wrap=True)
         first = report.groups[0].best.trace
         console.print(Text(f"Explain a row: {command()} explain {Path(first).parent}/TRACE.json"), soft_wrap=True)
         console.print(Text(f"For instance: {command()} replay {first}"), soft_wrap=True)
@@ -84,6 +98,19 @@ def print_report(report: Report, console: Console) -> None:
     for what, names in tally.never().items():
         if names:
             console.print(Text(f"never reached, {what}: {', '.join(names)}", style="dim"), soft_wrap=True)
+
+
+def _callers(report: Report) -> Iterator[str]:
+    """Who can cause the rows, and what came of looking for callers with less power."""
+    counts = Counter(item.best.means.word for item in report.groups)
+    yield "by caller: " + ", ".join(f"{name} {counts[name]}" for name in CALLERS if counts[name])
+    done = report.lifting
+    if done is not None and done.wanted and done.seconds:
+        died = f"; {done.deaths} attempts ended with their process" if done.deaths else ""
+        yield (
+            f"{done.wanted} findings take more than ioctls: for {done.lifted} of them a caller with less power was found in "
+            f"{done.seconds:.0f} s, whose trace is NAME{CALLER}.json; none found does not mean that there is none{died}"
+        )
 
 
 def print_rows(groups: list[Group], console: Console) -> None:
@@ -124,6 +151,10 @@ def _happened(item: Group) -> Text:
     best = item.best
     text = Text(best.minimised.violation.detail)
     text.append(f"\n{_where(best)}; caused by {best.means}", style="dim")
+    if best.caller is not None:
+        text.append(f"\nshown by {Path(best.caller_trace).stem}, {len(best.caller.operations)} ops", style="dim")
+    elif best.sought is not None:
+        text.append(f"\nno {'ioctls for it' if best.means.caller == HOST else 'caller'} found in {best.sought:.1f} s", style="dim")
     if item.defects:
         text.append(f"\nknown: {short(item.defects)}", style="dim")
     if best.assumptions:

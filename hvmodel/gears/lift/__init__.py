@@ -1,8 +1,8 @@
 """Lifting: the same failure brought about by somebody with less power, best of all by ioctls alone.
 
-A failure that a request to the IOMMU core shows says little until it is known whether anything in the kernel makes such requests.
-So they are told as user space would bring them about (``translate.py``), and then looked for among user space's own (``search.py``),
-until the driver fails in the same manner. What is found is minimised with operations of that caller only.
+A failure that a request to the IOMMU core shows says little until it is known whether anything in the kernel makes such a request.
+So the trace is told as user space would bring it about (``translate.py``), and then one is looked for among user space's own
+(``search.py``), until the driver fails in the same manner. What is found is minimised with operations of that caller only.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hvmodel.callers.levels import KERNEL
-from hvmodel.callers.means import HOST, USER, Account, Means
+from hvmodel.callers.means import HOST, USER, Account, Means, means_of
+from hvmodel.gears.lift.search import lives
 from hvmodel.gears.lift.translate import translations
 from hvmodel.gears.minimise import LIMIT, Minimised, Target, minimise
 from hvmodel.gears.minimise.trial import Case, Trials
+from hvmodel.world import run
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,12 @@ class Goal:
             return account.means.needs <= self.means.needs and all(place_of(fault.site) in self.sites for fault in account.fired)
 
         return allowed
+
+
+    def takes(self, found: Minimised) -> Means:
+        """What a trace takes that was found for it."""
+        outcomes = run(found.config, found.operations, self.driver)[1]
+        return means_of(found.config, zip(found.operations, outcomes, strict=True), found.violation.call)
 
 
 def place_of(site: str) -> str:
@@ -81,4 +89,9 @@ def by_translation(goal: Goal, stopped: Callable[[], bool]) -> Minimised | None:
     return first_of(goal, translations(goal.case.config, goal.case.operations), stopped)
 
 
-__all__ = ["Goal", "by_translation", "first_of", "place_of", "smallest"]
+def by_search(goal: Goal, seed: str, stopped: Callable[[], bool]) -> Minimised | None:
+    """A life of user space that fails in the same manner, looked for until ``stopped``."""
+    return first_of(goal, lives(goal, seed, stopped), stopped)
+
+
+__all__ = ["Goal", "by_search", "by_translation", "first_of", "place_of", "smallest"]

@@ -2,7 +2,7 @@
 
 A claim, an allocation and an attach become one joining of a container or one attach to an address space; maps and unmaps become
 those of the container; whatever takes a group or a domain away becomes a leaving. It is a guess, made in several styles; whether it
-shows the same failure only a run tells. What stays as it is: booting, the lives of VMs, what user space asks anyhow, the host's work.
+shows the same failure only a run tells. What stays as it is: booting, the lives of VMs, what user space asks, the host's own work.
 """
 
 from __future__ import annotations
@@ -215,12 +215,10 @@ class _Teller:
         for domain in self._wanted:
             self._reach(domain)
         held = dict(self._open)
-        for group, (number, by) in held.items():
-            other = next((device.group for device in self.config.devices if device.group not in held), None)
-            if self.style.second and other is not None:
-                self._opened(other, number, by)
-                self._left(other, False)
-                break
+        other = next((device.group for device in self.config.devices if device.group not in held), None)
+        if self.style.second and held and other is not None:
+            self._opened(other, *next(iter(held.values())))
+            self._left(other, False)
         for number in dict.fromkeys(number for number, _by in held.values()):
             self.told.append(ops.IoasUnmap(number, 0, 0) if self.style.iommufd else ops.VfioUnmap(number, 0, 0))
         for group in held:

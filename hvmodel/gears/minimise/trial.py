@@ -124,6 +124,10 @@ class Trials:
                     break
             for violation in outcome.violations:
                 if matches(violation, outcome.fired):
+                    if self.allows is not None:
+                        account.failed(operation, violation.call)
+                        if not self.allows(account):
+                            continue
                     done = case.operations if index == len(case.operations) - 1 else case.operations[: index + 1]
                     return Hit(Case(case.config, done), violation, level, tuple(met)), idle
         return None, idle

@@ -51,7 +51,7 @@ def ending_of(trace: Trace, steps: list[Step], found: Verdict, prop: Property, a
         parting=act.parting if act is not None else (),
         severity=f"{prop.severity}: {SEVERITY[prop.severity]}" if fails else "",
         matters=HARM.get(prop.id, "") if fails else "",
-        callers=f"{_means(trace, run)}; level {LEVELS[level]}: {callers(level)}",
+        callers=f"{_means(trace, run, found)}; level {LEVELS[level]}: {callers(level)}",
         needs=at_most(_needs(run)),
         assumed=assumptions(trace.config),
         defects=tuple(_defects(trace.finding.get("defects", ()))) if fails else (),
@@ -59,8 +59,9 @@ def ending_of(trace: Trace, steps: list[Step], found: Verdict, prop: Property, a
     )
 
 
-def _means(trace: Trace, run: list[Step]) -> Means:
-    return means_of(trace.config, ((step.operation, step.outcome) for step in run))
+def _means(trace: Trace, run: list[Step], found: Verdict) -> Means:
+    call = found.violation.call if found.violation is not None else ""
+    return means_of(trace.config, ((step.operation, step.outcome) for step in run), call)
 
 
 def _needs(steps: list[Step]) -> Iterator[str]:
