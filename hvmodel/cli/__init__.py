@@ -12,7 +12,22 @@ import sys
 from rich.console import Console
 
 from hvmodel import __version__
-from hvmodel.cli import compare, detect, equal, explain, explore, export, hunt, keep, measure, minimise, nightly, sweep, traces
+from hvmodel.cli import (
+    compare,
+    detect,
+    equal,
+    explain,
+    explore,
+    export,
+    hunt,
+    keep,
+    lift,
+    measure,
+    minimise,
+    nightly,
+    sweep,
+    traces,
+)
 from hvmodel.cli.arguments import Parser, Run
 from hvmodel.drivers.native import TREE_VARIABLE
 
@@ -22,7 +37,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"hvmodel {__version__}")
     parser.add_argument("--kernel-tree", metavar="DIR", help="native drivers use this kernel tree's own interval tree")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    for module in (hunt, sweep, explore, compare, equal, nightly, traces, explain, minimise, export, keep, detect, measure):
+    for module in (hunt, sweep, explore, compare, equal, nightly, traces, explain, minimise, lift, export, keep, detect, measure):
         module.add(verbs)
     return parser
 

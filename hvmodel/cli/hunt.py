@@ -28,7 +28,7 @@ def add(verbs: Verbs) -> None:
         "--lift",
         type=number(0, 1e7, whole=False),
         metavar="SECONDS",
-        help="then look for a caller of each finding that takes more than ioctls (default: a sixth of the search, 60 s at most; 0: no)",
+        help="then look for real callers of what takes more than ioctls (default: a sixth of the search, 60 s at most; 0: no)",
     )
     hunt.add_argument("--seed", type=number(0, 1 << 64), default=0, help="number that decides the operations (default: 0)")
     hunt.add_argument("--jobs", type=number(1, 1024), default=0, help="processes (default: one per core)")

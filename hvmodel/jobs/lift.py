@@ -21,10 +21,12 @@ from hvmodel.callers.levels import BEYOND
 from hvmodel.callers.means import USER
 from hvmodel.gears.lift import Goal, by_search, by_translation, place_of
 from hvmodel.gears.minimise import Minimised, Target
-from hvmodel.gears.minimise.trial import Case
+from hvmodel.gears.minimise.trial import Case, Trials
 from hvmodel.gears.walk import settle
 from hvmodel.jobs.findings import UNOBSERVED, Finding, Group, key_of, mark_of
 from hvmodel.properties.verdicts import Violation
+from hvmodel.traces.format import Trace
+from hvmodel.traces.shrink import NothingFails, subject
 
 PART = 6
 """A hunt lifts for one part in so many of the time that it searched."""
@@ -83,23 +85,23 @@ def goal_of(finding: Finding) -> Goal:
     return Goal(Case(finding.config, tuple(finding.operations)), finding.driver, target, sites, finding.own_means)
 
 
+def finding_of(trace: Trace) -> Finding:
+    """What a trace shows on its driver, up to where it fails. Raises :class:`hvmodel.traces.shrink.NothingFails` if nothing does,
+    KeyError for an unknown driver."""
+    violation = subject(trace)
+    if violation is None:
+        raise NothingFails(f"{trace.property or 'every property'} holds on {trace.driver}, so there is nothing to lift")
+    target = Target(violation.property, violation.call, violation.shape)
+    hit = Trials(trace.driver, target, 1).run(Case(trace.config, tuple(trace.operations)))
+    assert hit is not None, "it failed a moment ago"
+    shown = Minimised(trace.config, list(hit.case.operations), hit.violation, hit.level)
+    defects = tuple(trace.finding.get("defects", ()))
+    return Finding(shown, trace.driver, trace.origin.get("gear", ""), str(trace.origin.get("seed", "")), defects=defects)
+
+
 def can_lift(finding: Finding) -> bool:
     """Whether somebody with less power is worth looking for."""
     return finding.gear != UNOBSERVED and finding.own_means.caller > USER
-
-
-def lift(finding: Finding, seconds: float, seed: str) -> Minimised | None:
-    """Look for a trace of somebody with less power: translate, then search for so many seconds. None if nothing was found."""
-    goal, begun = goal_of(finding), time.monotonic()
-    found = by_translation(goal, lambda: time.monotonic() - begun > max(seconds, TRANSLATING))
-    if found is not None and _user(goal, found):
-        return found
-    begun = time.monotonic()
-    return by_search(goal, seed, lambda: time.monotonic() - begun > seconds) or found
-
-
-def _user(goal: Goal, found: Minimised) -> bool:
-    return goal.takes(found).caller <= USER
 
 
 def _work(findings: Sequence[Finding], seed: str, channel: Any) -> None:
@@ -260,4 +262,4 @@ class _Job:
             finding.lifted_to(found)
 
 
-__all__ = ["MOST", "PART", "Lifting", "can_lift", "goal_of", "lift", "lift_findings"]
+__all__ = ["MOST", "PART", "Lifting", "can_lift", "finding_of", "goal_of", "lift_findings"]

@@ -34,7 +34,7 @@ def replay_file(path: Path, driver: str | None, judge_all: bool, console: Consol
     if chosen not in REGISTRY:
         console.print(Text(f"hvmodel replay: {no_such_driver(chosen)}"), soft_wrap=True)
         return 2
-    how = _ends_its_process(trace, chosen)
+    how = ends_its_process(trace, chosen)
     if how is not None:
         console.print(Text(f"every-call-ends FAILS: the process that runs the driver {how}", style="bold red"), soft_wrap=True)
         return 1
@@ -49,7 +49,7 @@ def bisect_file(path: Path, driver: str | None, console: Console) -> int:
         chosen = driver or trace.driver
         if chosen not in REGISTRY:
             raise TraceError(no_such_driver(chosen))
-        how = _ends_its_process(trace, chosen)
+        how = ends_its_process(trace, chosen)
         if how is not None:
             console.print(Text(f"hvmodel replay: bad: the process that runs the driver {how}"), soft_wrap=True)
             return 1
@@ -70,7 +70,7 @@ def bisect_file(path: Path, driver: str | None, console: Console) -> int:
     return state
 
 
-def _ends_its_process(trace: Trace, driver: str) -> str | None:
+def ends_its_process(trace: Trace, driver: str) -> str | None:
     """How a native driver ends its process in this trace, tried in a child; None if it does not."""
     if not is_native(driver):
         return None

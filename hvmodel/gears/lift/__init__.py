@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hvmodel.callers.levels import KERNEL
-from hvmodel.callers.means import HOST, USER, Account, Means, means_of
+from hvmodel.callers.means import HOST, USER, Account, Means
 from hvmodel.gears.lift.search import lives
 from hvmodel.gears.lift.translate import translations
 from hvmodel.gears.minimise import LIMIT, Minimised, Target, minimise
 from hvmodel.gears.minimise.trial import Case, Trials
-from hvmodel.world import run
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +45,6 @@ class Goal:
             return account.means.needs <= self.means.needs and all(place_of(fault.site) in self.sites for fault in account.fired)
 
         return allowed
-
-
-    def takes(self, found: Minimised) -> Means:
-        """What a trace takes that was found for it."""
-        outcomes = run(found.config, found.operations, self.driver)[1]
-        return means_of(found.config, zip(found.operations, outcomes, strict=True), found.violation.call)
 
 
 def place_of(site: str) -> str:

@@ -1,8 +1,8 @@
 """The search for a life of user space in which the driver fails in the wanted manner: a seeded walk that is allowed nothing else.
 
-It begins with nothing, or in the middle of ordinary life: after a part of a scenario of the callers. Then come rules of user space,
-of VMs, and, where the host may have a hand in it, of devices. Ranges are often those of the trace that is to be lifted, and refusals
-are that trace's, tried at other operations and arrivals.
+It begins with nothing, or in the middle of ordinary life: after a part of a scenario of the callers. Then come rules of user space
+and of VMs, and, where the host may have a hand in it, of devices. Ranges are often those of the trace that is to be lifted, and
+refusals are that trace's, tried at other operations and arrivals.
 """
 
 from __future__ import annotations
