@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hvmodel.callers.levels import LEVELS
 from hvmodel.cli.arguments import Verbs, cannot_write, number, usage
 
 
@@ -16,6 +17,7 @@ def add(verbs: Verbs) -> None:
     detect.add_argument("--driver", default="*", metavar="PATTERN", help="variants, as 'repaired+D*' (default: all), or one driver")
     gears = ("walk", "exhaustive", "hypothesis", "uniform", "sweep", "all")
     detect.add_argument("--gear", default="walk", choices=gears, help="default: walk")
+    detect.add_argument("--level", default="beyond", choices=LEVELS, help="how far callers go at most (default: beyond)")
     detect.add_argument("--trials", type=number(1, 1e6), default=10, help="trials of each variant and gear (default: 10)")
     limit = detect.add_mutually_exclusive_group()
     limit.add_argument("--limit", type=number(0.01, 1e7, whole=False), help="processor seconds for each trial (default: 60)")
@@ -44,15 +46,18 @@ def _detect(args: argparse.Namespace, console: Console) -> int:
         return usage(problem or f"no variant fits {args.driver!r} and no driver is called so (see 'hvmodel drivers')")
     limit = Limit(operations=args.operations) if args.operations else Limit(seconds=args.limit or 60.0)
     gears = list(GEARS) if args.gear == "all" else [args.gear]
-    options = Options(drivers, gears, args.trials, limit, args.seed, args.jobs)
+    options = Options(drivers, gears, args.trials, limit, args.seed, args.jobs, level=LEVELS.index(args.level))
     earlier = []
     if args.against is not None:
         try:
-            earlier = comparable(detect_file.read(args.against), drivers, gears)
+            stored = detect_file.read(args.against)
         except detect_file.BadFile as bad:
             return usage(str(bad))
+        earlier = comparable(stored, drivers, gears, args.level)
         if not earlier:
-            return usage(f"{args.against}: nothing to compare with: no trial of {', '.join(gears)} on {args.driver!r}")
+            levels = sorted({trial.level for trial in stored} - {args.level})
+            other = f" at level {args.level} (its trials: {', '.join(levels)})" if levels else ""
+            return usage(f"{args.against}: nothing to compare with: no trial of {', '.join(gears)} on {args.driver!r}{other}")
     problem = cannot_write(args.json, args.svg)
     if problem:
         return usage(problem)

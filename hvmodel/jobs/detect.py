@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from hvmodel.callers.levels import BEYOND
 from hvmodel.drivers import REGISTRY
 from hvmodel.drivers.native.own import is_own, own_variants
 from hvmodel.gears.walk import settle
@@ -29,7 +30,7 @@ _SLOWEST_FIRST = ("uniform", "exhaustive", "hypothesis", "sweep", "walk")
 @dataclass(slots=True)
 class Options:
     """What to measure: drivers by gears by trials. ``jobs`` is the number of processes (0: one per core). Of each driver and gear
-    the first ``minimised`` trials are minimised."""
+    the first ``minimised`` trials are minimised. ``level`` is how far callers go at most, an index into ``levels.LEVELS``."""
 
     drivers: list[str]
     gears: list[str] = field(default_factory=lambda: list(GEARS))
@@ -38,6 +39,7 @@ class Options:
     seed: int = 0
     jobs: int = 0
     minimised: int = MINIMISED
+    level: int = BEYOND
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ def schedule(options: Options, earlier: Sequence[Trial] = ()) -> list[Task]:
         return (-expected, _SLOWEST_FIRST.index(task.gear), task.number)
 
     tasks = [
-        Task(driver, gear, number, seed_of(options.seed, driver, gear, number))
+        Task(driver, gear, number, seed_of(options.seed, driver, gear, number), options.level)
         for driver in options.drivers
         for gear in options.gears
         for number in range(options.trials)

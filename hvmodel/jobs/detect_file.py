@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hvmodel import __version__
+from hvmodel.callers.levels import BEYOND, LEVELS
 from hvmodel.jobs.detect import Detection
 from hvmodel.jobs.trials import GEARS, Trial
 
 FORMAT = 1
+
+USUAL = LEVELS[BEYOND]
+"""How far callers go in a trial that does not say."""
 
 _KEY = "hvmodel-detect"
 
@@ -31,6 +35,7 @@ def save(detection: Detection, path: Path) -> None:
         "gears": options.gears,
         "limit_operations": options.limit.operations,
         "limit_seconds": options.limit.seconds,
+        "level": LEVELS[options.level],
         "hvmodel": __version__,
     }
     head = json.dumps({_KEY: FORMAT, "settings": settings, "complete": detection.complete}, indent=1)
@@ -41,6 +46,8 @@ def save(detection: Detection, path: Path) -> None:
 def _as_json(trial: Trial) -> dict[str, Any]:
     record = asdict(trial)
     record["trial"] = record.pop("number")
+    if record["level"] == USUAL:  # as it was before there were others
+        del record["level"]
     return record
 
 
@@ -88,8 +95,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def _problem(record: object) -> str | None:
     """What is wrong with a trial in a file, or None."""
-    if not isinstance(record, dict) or set(record) != set(_TYPES):
-        return f"must have exactly {', '.join(_TYPES)}"
+    if not isinstance(record, dict) or set(record) | {"level"} != {*_TYPES, "level"}:
+        return f"must have exactly {', '.join(_TYPES)}, and may have level"
+    if record.get("level", USUAL) not in LEVELS:
+        return f"level: {record['level']!r} is none of {', '.join(LEVELS)}"
     for name, types in _TYPES.items():
         value = record[name]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):

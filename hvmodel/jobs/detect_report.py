@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hvmodel.callers.levels import BEYOND, LEVELS
 from hvmodel.jobs.detect import Detection, Progress
 from hvmodel.jobs.power import (
     BASELINE,
@@ -52,7 +53,8 @@ def caption(detection: Detection) -> str:
     limit = options.limit
     until = f"{limit.operations:,} operations" if limit.operations is not None else f"{limit.seconds:g} s"
     drivers = f"{len(options.drivers)} drivers" if len(options.drivers) > 1 else options.drivers[0]
-    return f"{drivers}, {options.trials} trials each, until the first violation or {until}, seed {options.seed}"
+    level = f", callers of level {LEVELS[options.level]} at most" if options.level != BEYOND else ""
+    return f"{drivers}, {options.trials} trials each, until the first violation or {until}, seed {options.seed}{level}"
 
 
 def print_detection(detection: Detection, console: Console) -> None:

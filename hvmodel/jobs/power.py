@@ -150,9 +150,9 @@ class Change:
         return self.p_sooner < LOSS
 
 
-def comparable(stored: Sequence[Trial], drivers: Sequence[str], gears: Sequence[str]) -> list[Trial]:
-    """The trials of a stored run that are of some drivers and gears."""
-    return [trial for trial in stored if trial.driver in drivers and trial.gear in gears]
+def comparable(stored: Sequence[Trial], drivers: Sequence[str], gears: Sequence[str], level: str) -> list[Trial]:
+    """The trials of a stored run that are of some drivers and gears, and of one level."""
+    return [trial for trial in stored if trial.driver in drivers and trial.gear in gears and trial.level == level]
 
 
 def compare(trials: Sequence[Trial], stored: Sequence[Trial]) -> list[Change]:

@@ -6,7 +6,7 @@ import gc
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from heapq import heapify, heappop, heappush
 from itertools import chain, islice
@@ -17,13 +17,14 @@ from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis import seed as seeded
 from hypothesis.stateful import run_state_machine_as_test
 
-from hvmodel.callers.levels import LEVELS
+from hvmodel.callers.levels import BEYOND, LEVELS
 from hvmodel.configuration import Configuration
 from hvmodel.gears.exhaustive.crew import Crew
 from hvmodel.gears.exhaustive.scopes import SMALL
 from hvmodel.gears.exhaustive.search import Search
 from hvmodel.gears.minimise import Target, minimise
 from hvmodel.gears.sweep import Sweep
+from hvmodel.gears.sweep.play import Subject
 from hvmodel.gears.sweep.subjects import shipped
 from hvmodel.gears.uniform import uniform
 from hvmodel.gears.walk import Run, runs, walk
@@ -40,8 +41,6 @@ GEARS = ("walk", "hypothesis", "uniform", "sweep", "exhaustive")
 EXAMPLES = 200
 """Examples in one run of the Hypothesis engine, which keeps them all in memory: 200 take 60 MB, 5,000 take 1.6 GB."""
 
-_LEVELS = list(range(len(LEVELS)))
-
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -53,12 +52,14 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One trial to do. ``number`` counts from 0; ``seed`` decides all that the limit does not."""
+    """One trial to do. ``number`` counts from 0; ``seed`` decides all that the limit does not; ``level`` is how far callers go, an
+    index into ``callers.levels.LEVELS``."""
 
     driver: str
     gear: str
     number: int
     seed: int
+    level: int = BEYOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Trial:
     seconds: float
     properties: tuple[str, ...] = ()
     minimised: int | None = None
+    level: str = LEVELS[BEYOND]
 
 
 MINIMISED = 2
@@ -102,7 +104,8 @@ def run_trial(task: Task, limit: Limit, minimised: int = MINIMISED) -> Trial:
         # The last run, or its recovery, may go a little beyond.
         operations = min(operations, limit.operations or operations)
         seconds = min(seconds, limit.seconds or seconds)
-    return Trial(task.driver, task.gear, task.number, task.seed, found, operations, seconds, names, length)
+    level = LEVELS[task.level]
+    return Trial(task.driver, task.gear, task.number, task.seed, found, operations, seconds, names, length, level)
 
 
 @dataclass(slots=True)
@@ -177,10 +180,14 @@ class _Search:
             self.operations = self._before = self._before + len(run.operations)
 
 
+def _levels(highest: int) -> list[int]:
+    return list(range(highest + 1))
+
+
 def _seeded(gear: Callable[..., Run], search: _Search) -> None:
     """A gear that a seed drives, with the schedule of the hunt."""
     task = search.task
-    for seed, profile, level, steps in runs(task.seed, 0, list(PROFILE_NAMES), _LEVELS, STEPS):
+    for seed, profile, level, steps in runs(task.seed, 0, list(PROFILE_NAMES), _levels(task.level), STEPS):
         search.ran(gear(seed, task.driver, profile, level, min(steps, search.left), search.heard))
         if search.over:
             return
@@ -191,10 +198,11 @@ class _Over(KeyboardInterrupt):
 
 
 @cache
-def _starts() -> tuple[tuple[str, int], ...]:
+def _starts(highest: int = BEYOND) -> tuple[tuple[str, int], ...]:
     """Profiles and levels as often as the hunt schedules them: one round of its schedule."""
-    count = 2 * len(PROFILE_NAMES) * len(LEVELS)
-    return tuple((profile, level) for _, profile, level, _ in islice(runs(0, 0, list(PROFILE_NAMES), _LEVELS, STEPS), count))
+    levels = _levels(highest)
+    count = 2 * len(PROFILE_NAMES) * len(levels)
+    return tuple((profile, level) for _, profile, level, _ in islice(runs(0, 0, list(PROFILE_NAMES), levels, STEPS), count))
 
 
 _QUIET: dict[str, Any] = {
@@ -221,7 +229,7 @@ def _machine(search: _Search) -> type[Machine]:
         if search.over:
             raise _Over
 
-    body = {"heard": heard, "driver": search.task.driver, "starts": _starts(), "__module__": __name__}
+    body = {"heard": heard, "driver": search.task.driver, "starts": _starts(search.task.level), "__module__": __name__}
     return type("CountingMachine", (MACHINES["everything"],), body)
 
 
@@ -249,11 +257,24 @@ def _warm_up() -> None:
         return
 
 
+@cache
+def _subjects(highest: int) -> tuple[Subject, ...]:
+    """The scenarios that no caller beyond a level has a part in."""
+    if highest == BEYOND:
+        return tuple(shipped())
+    return tuple(subject for subject in shipped() if _level(subject) <= highest)
+
+
+def _level(subject: Subject) -> int:
+    """The level that a life needs on a good driver."""
+    return max(outcome.level for outcome in run(subject.config, list(subject.operations), "repaired")[1])
+
+
 def _with_sweep(search: _Search) -> None:
     """All scenarios clean, then one after the other with what is refused in them, in an order that the seed decides; it ends when
     all was tried."""
     task, random = search.task, Random(search.task.seed)
-    subjects = shipped()
+    subjects = list(_subjects(task.level))
     random.shuffle(subjects)
     search.start()
     runs = [Sweep(subject, task.driver, search.heard, random=random).runs() for subject in subjects]
@@ -274,7 +295,8 @@ def _exhaustive(search: _Search) -> None:
     ahead: list[tuple[int, float, Search, Crew | None]] = []
     for profile in PROFILES:
         weight = 1 if profile == "default" else _OTHERS
-        ahead += [(weight, generator.random(), Search(driver, part, profile), None) for part in SMALL if part.possible(profile)]
+        parts = [replace(part, level=min(part.level, search.task.level)) for part in SMALL if part.possible(profile)]
+        ahead += [(weight, generator.random(), Search(driver, part, profile), None) for part in parts]
     heapify(ahead)
     while ahead and not search.over:
         _states, order, one, crew = heappop(ahead)
