@@ -15,6 +15,7 @@ from typing import Any
 
 from hvmodel.gears.exhaustive.engine import PLAIN, Engine, Manner
 from hvmodel.gears.exhaustive.scope import Scope
+from hvmodel.gears.walk import settle
 from hvmodel.operations import Operation
 from hvmodel.properties.verdicts import Violation
 
@@ -91,6 +92,7 @@ def _serve(pipe: Connection, *arguments: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     worker = Worker(*arguments)
+    settle()
     asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def listen() -> None:
