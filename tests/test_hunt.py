@@ -103,7 +103,7 @@ def test_the_json_has_the_documented_fields(report: Report, tmp_path: Path) -> N
     save(report, tmp_path / "out")
     save_json(report, tmp_path / "report.json")
     data = json.loads((tmp_path / "report.json").read_text())
-    assert set(data) == {"driver", "seed", "profiles", "operations", "seconds", "never_reached", "findings"}
+    assert set(data) == {"driver", "seed", "profiles", "operations", "seconds", "never_reached", "lifting", "findings"}
     assert (data["driver"], data["seed"], data["profiles"]) == (DRIVER, 0, list(PROFILE_NAMES))
     assert data["operations"] == report.tally.operations
     assert BUDGET <= data["seconds"] < BUDGET + 30
