@@ -100,7 +100,9 @@ class _Teller:
             self.told.append(ops.VfioJoin(number, group, by, self.style.probe))
 
     def claim(self, op: ops.Claim) -> None:
-        if self.style.early and op.group not in self._open:
+        if op.group in self._open:  # then that failed: nobody claims what is owned
+            self._opened(op.group, self._open[op.group][0], op.by)
+        elif self.style.early:
             self._opened(op.group, 1, op.by)
         else:
             self._claimed[op.group] = op.by
@@ -202,6 +204,21 @@ class _Teller:
         number = self._reach(domain)
         self.told.append(ops.IoasUnmap(number, iova, pages) if self.style.iommufd else ops.VfioUnmap(number, iova, pages))
 
+    def dma_map(self, op: ops.DmaMap) -> None:
+        """A stream through a domain that is not the device's own by default: what nobody but the process that made it can map."""
+        number, _by = self._open.get(self.config.devices[op.device].group, (0, 0))
+        if number:
+            self._mapped(number, op.iova, op.paddr, op.pages, 0, 0, op.prot)
+
+    def dma_unmap(self, op: ops.DmaUnmap) -> None:
+        """Its end."""
+        number, _by = self._open.get(self.config.devices[op.device].group, (0, 0))
+        if number:
+            self._unmapped(number, 0, 0)
+
+    def msi_map(self, op: ops.MsiMap) -> None:
+        """No driver of this kind announces a window for it, so no kernel maps one."""
+
     def unplug(self, op: ops.Unplug) -> None:
         self.told.append(ops.Release(op.device))
 
@@ -248,6 +265,9 @@ _ACTS: dict[type[ops.Operation], Callable[[_Teller, Any], None]] = {
     ops.DriverUnmap: _Teller.driver_unmap,
     ops.Lookup: _Teller.lookup,
     ops.Unplug: _Teller.unplug,
+    ops.DmaMap: _Teller.dma_map,
+    ops.DmaUnmap: _Teller.dma_unmap,
+    ops.MsiMap: _Teller.msi_map,
 }
 """How each request to the core is told."""
 
