@@ -262,12 +262,12 @@ def _subjects(highest: int) -> tuple[Subject, ...]:
     """The scenarios that no caller beyond a level has a part in."""
     if highest == BEYOND:
         return tuple(shipped())
-    return tuple(subject for subject in shipped() if _level(subject) <= highest)
+    return tuple(each for each in shipped() if _highest(each.config, list(each.operations), "repaired") <= highest)
 
 
-def _level(subject: Subject) -> int:
-    """The level that a life needs on a good driver."""
-    return max(outcome.level for outcome in run(subject.config, list(subject.operations), "repaired")[1])
+def _highest(config: Configuration, operations: list[Operation], driver: str) -> int:
+    """The level that operations need on a driver."""
+    return max(outcome.level for outcome in run(config, operations, driver)[1])
 
 
 def _with_sweep(search: _Search) -> None:
@@ -277,7 +277,13 @@ def _with_sweep(search: _Search) -> None:
     subjects = list(_subjects(task.level))
     random.shuffle(subjects)
     search.start()
-    runs = [Sweep(subject, task.driver, search.heard, random=random).runs() for subject in subjects]
+
+    def heard(run: Run, outcome: Outcome) -> bool:
+        # After a refusal the same request can be one that no such caller makes: a map where an unmap failed.
+        beyond = task.level < BEYOND and _highest(run.config, run.operations, task.driver) > task.level
+        return not beyond and search.heard(run, outcome)
+
+    runs = [Sweep(subject, task.driver, heard, random=random).runs() for subject in subjects]
     for played in chain((next(each) for each in runs), *runs):
         search.ran(played.run)
         if search.over:
