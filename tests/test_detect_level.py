@@ -10,6 +10,7 @@ import pytest
 
 from hvmodel.callers.levels import BEYOND, CONTRACT, KERNEL
 from hvmodel.cli import main
+from hvmodel.gears.walk import runs
 from hvmodel.jobs import trials
 from hvmodel.jobs.trials import GEARS, Limit, Task, run_trial
 from hvmodel.world import Outcome, World
@@ -40,7 +41,7 @@ def test_the_highest_level_is_the_usual_one() -> None:
     """Protects older results: without a level a trial does what it always did, all three levels in turn."""
     task = Task("repaired", "walk", 0, 5)
     assert task.level == BEYOND
-    levels = {level for _, _, level, _ in islice(trials.runs(5, 0, ["default"], trials._levels(task.level), 10), 6)}
+    levels = {level for _, _, level, _ in islice(runs(5, 0, ["default"], trials._levels(task.level), 10), 6)}
     assert levels == {KERNEL, CONTRACT, BEYOND}
 
 
