@@ -21,7 +21,7 @@ ARRIVALS = (1, 2, 3, 4, 5, 6)
 """Arrivals that a refusal is tried at: a joining attaches the group several times where a request to the core does it once."""
 
 PLACED = 3
-"""A trace with so many refusals keeps each at its operation and moves all of them by as many arrivals."""
+"""A trace with so many refusals keeps each at its operation and has all of them at the same arrival."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +285,7 @@ def translated(config: Configuration, operations: Sequence[ops.Operation], style
 
 
 def translations(config: Configuration, operations: Sequence[ops.Operation]) -> Iterator[Case]:
-    """All translations: each style, with each refusal at several arrivals and, if there is one only, at each operation."""
+    """All translations: each style, with each refusal at several arrivals and, if there are one or two, at each operation."""
     start, seen = roomy(config), set[tuple[ops.Operation, ...]]()
     for style in STYLES:
         base = tuple(translated(start, operations, style))
@@ -307,9 +307,16 @@ def _placed(base: tuple[ops.Operation, ...]) -> Iterator[tuple[ops.Operation, ..
             for nth in ARRIVALS:
                 yield _with(bare, [(index, replace(fault, nth=nth))])
         return
-    moves = product(ARRIVALS, repeat=len(faults)) if len(faults) < PLACED else ((nth,) * len(faults) for nth in ARRIVALS)
-    for nths in moves:
-        yield _with(bare, [(index, replace(fault, nth=nth)) for (index, fault), nth in zip(faults, nths, strict=True)])
+    if len(faults) >= PLACED:
+        for nth in ARRIVALS:
+            yield _with(bare, [(index, replace(fault, nth=nth)) for index, fault in faults])
+        return
+    own, together = [index for index, _fault in faults], [[index] * len(faults) for index in range(len(bare) - 1)]
+    for places in (own, *together):  # one closing of a file does what took the core several requests
+        for nths in product(ARRIVALS, repeat=len(faults)):
+            yield _with(
+                bare, [(index, replace(fault, nth=nth)) for index, (_, fault), nth in zip(places, faults, nths, strict=True)]
+            )
 
 
 def _with(bare: tuple[ops.Operation, ...], faults: Sequence[tuple[int, Fault]]) -> tuple[ops.Operation, ...]:

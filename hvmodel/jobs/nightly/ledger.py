@@ -58,6 +58,13 @@ class Entry:
         return len(self.trace.get("operations", ()))
 
     @property
+    def means(self) -> str:
+        """Who can cause it and what has to fail besides, in words; empty for a trace that does not say."""
+        finding = self.trace.get("finding")
+        said = finding.get("means") if isinstance(finding, dict) else None
+        return said if isinstance(said, str) else ""
+
+    @property
     def file(self) -> str:
         """The name of its trace file."""
         return self.signature.replace("/", "-") + ".json"

@@ -110,6 +110,8 @@ def _told(books: Books, entries: Sequence[Entry]) -> list[Block]:
     """The story of a cause, with all that somebody needs who wants to go on from there."""
     entry = entries[0]
     facts = [f"{_code(entry.signature)}: {entry.severity or 'severity unknown'}, level {entry.level}."]
+    if entry.means:
+        facts.append(f"Caused by {entry.means}.")
     if entry.finding is not None and entry.finding.assumptions:
         facts.append(f"Assumes {'; '.join(entry.finding.assumptions)}.")
     if len(entry.seen) > 1:

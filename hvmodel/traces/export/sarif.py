@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from hvmodel import __version__
 from hvmodel.callers.levels import LEVELS
+from hvmodel.callers.means import Means, means_of
 from hvmodel.drivers import REGISTRY, is_native
 from hvmodel.drivers.native import PREFIX
 from hvmodel.drivers.native.own import is_own
@@ -110,6 +111,7 @@ def _result(case: Case, rules: list[str]) -> Json:
         "properties": {
             "trace": visible(case.path or case.name),
             "level": LEVELS[max((step.outcome.level for step in case.steps), default=0)],
+            "means": str(_means(case)),
             "profile": case.trace.config.profile,
             "assumptions": [describe_policy(name, value) for name, value in differences(case.trace.config.policies).items()],
             "also": list(verdict.also),
@@ -119,6 +121,13 @@ def _result(case: Case, rules: list[str]) -> Json:
         steps = [_flow(case, step) for step in case.steps]
         result["codeFlows"] = [{"threadFlows": [{"locations": steps}]}]
     return result
+
+
+def _means(case: Case) -> Means:
+    """Who can cause it, up to where it fails."""
+    steps = case.steps[: case.verdict.step] if case.verdict.step else case.steps
+    call = case.verdict.violation.call if case.verdict.violation is not None else ""
+    return means_of(case.trace.config, ((step.operation, step.outcome) for step in steps), call)
 
 
 def _flow(case: Case, step: Step) -> Json:
