@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from hvmodel import operations as ops
 from hvmodel.callers.means import BEYOND, CORE, HOST, NOBODY, NOTHING, REFUSAL, REFUSALS, SHORTAGE, USER, Means, means_of
+from hvmodel.cli import main
 from hvmodel.configuration import DEVICES, Configuration
 from hvmodel.faults import KZALLOC, Fault
+from hvmodel.jobs.nightly.ledger import Entry
+from hvmodel.traces.format import Trace, to_json, write
+from hvmodel.traces.record import recorded
 from hvmodel.world import run
 
 MIB, RAM = 1 << 20, 0x40000000
@@ -131,3 +138,27 @@ def test_a_group_that_could_not_be_opened_is_not_open() -> None:
     """Protects the claim that a reset is an ioctl: only who has a device open can reset it so."""
     refused = ops.VfioJoin(faults=(Fault(ATTACH, 1, 0x71, times=None),))
     assert means((BOOT, refused, ops.Reset(0)), driver="repaired").caller == HOST
+
+
+def test_the_nightly_page_and_sarif_say_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Protects those who read reports and not traces: the ledger's entry takes the words from the trace, one without them has none,
+    and SARIF has them for each result."""
+    trace = recorded(Trace(ONE, [BOOT, JOIN], "posted-v0", "replace-has-no-gap", {"means": "any VMM user, by ioctls alone"}))
+    entry = Entry("a-0", "replace-has-no-gap", "attach_dev", (), "kernel", "", json.loads(to_json(trace)))
+    assert entry.means == "any VMM user, by ioctls alone"
+    assert replace(entry, trace={"operations": []}).means == ""
+    path = tmp_path / "gap.json"
+    write(trace, path)
+    assert main(["export", "--to", "sarif", str(path)]) == 0
+    result = json.loads(capsys.readouterr().out)["runs"][0]["results"][0]
+    assert result["properties"]["means"] == "any VMM user, by ioctls alone"
+
+
+def test_explain_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Protects the reader of a story: text and page say who can cause it, of the trace as it is told and not as it says itself."""
+    path, page = tmp_path / "gap.json", tmp_path / "gap.html"
+    write(Trace(ONE, [BOOT, JOIN], "posted-v0", "replace-has-no-gap", {"means": "nobody"}), path)
+    assert main(["explain", str(path), "--no-generalise"]) == 1
+    assert "Callers     any VMM user, by ioctls alone; level kernel: " in capsys.readouterr().out
+    assert main(["explain", str(path), "--no-generalise", "--format", "html", "--out", str(page)]) == 1
+    assert "any VMM user, by ioctls alone" in page.read_text()
