@@ -9,6 +9,7 @@ import pytest
 from catalogue import ENTRIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from native_subject import needs_compiler, planted
 
 from hvmodel import operations as ops
 from hvmodel.callers.levels import BEYOND, KERNEL
@@ -238,3 +239,16 @@ def test_known_defects_are_lifted(name: str) -> None:
     found = by_translation(goal_of(shown), lambda: False)
     assert found is not None
     assert found.level == KERNEL
+
+
+@needs_compiler
+def test_a_driver_that_ends_its_process_ends_an_attempt(tmp_path: Path) -> None:
+    """Protects the hunt from a native driver that dies when it is called as user space calls it: that attempt is over, it is
+    counted, and the others are made."""
+    code = "{ int getpid(void); int kill(int, int); if (atomic_read(&domain->users)) kill(getpid(), 9); else kfree(domain); }"
+    name = planted(tmp_path, "map", code)
+    shown = [finding("no-use-after-free", (ops.Boot(), ops.Alloc(), ops.Map(1, MIB, RAM, pages)), driver=name) for pages in (1, 2)]
+    done = lift_findings([Group([each]) for each in shown], 1.0, 0, 1)
+    assert done.deaths >= 2
+    assert done.lifted == 0
+    assert all(each.sought is not None for each in shown)
