@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-from hvmodel.callers.levels import BEYOND
-from hvmodel.callers.means import USER
+from hvmodel.callers.levels import BEYOND as BEYOND_LEVEL
+from hvmodel.callers.means import BEYOND, USER
 from hvmodel.gears.lift import Goal, by_search, by_translation, place_of
 from hvmodel.gears.minimise import Minimised, Target
 from hvmodel.gears.minimise.trial import Case, Trials
@@ -39,6 +39,9 @@ TRANSLATING = 5.0
 
 BEST = 0.7
 """So much of what is left after translating goes into looking for callers of the best findings, and the rest to the others."""
+
+UNLIKELY = 0.2
+"""The share of a finding beyond the contract, where 1 is that of another one."""
 
 PATIENCE = 20.0
 """Seconds beyond its time after which an attempt counts as one that does not end; minimising is done in them, too."""
@@ -79,7 +82,7 @@ class _Task:
 def goal_of(finding: Finding) -> Goal:
     """What is to be lifted of a finding."""
     violation = finding.minimised.violation
-    manner = AnyRange if finding.minimised.level == BEYOND else Target
+    manner = AnyRange if finding.minimised.level == BEYOND_LEVEL else Target
     target = manner(violation.property, violation.call, violation.shape)
     sites = frozenset(place_of(site) for site in finding.sites)
     return Goal(Case(finding.config, tuple(finding.operations)), finding.driver, target, sites, finding.own_means)
@@ -224,8 +227,16 @@ class _Job:
         self.findings, self.deadline, self.jobs = findings, deadline, jobs
         self.attempts = 0
         numbers = range(len(findings))
-        self._phases = deque([(False, deque(numbers[:count])), (True, deque(numbers[:count]))])
-        self._phases += [(False, deque(numbers[count:])), (True, deque(numbers[count:]))]
+        best, others = numbers[:count], numbers[count:]
+        self._phases = deque([(False, deque(best)), (True, self._promising(best))])
+        self._phases += [(False, deque(others)), (True, self._promising(others))]
+
+    def _promising(self, numbers: Sequence[int]) -> deque[int]:
+        """What is worth most first: a request that the contract allows is likelier to have a caller than one that it does not."""
+        return deque(sorted(numbers, key=self._weight, reverse=True))
+
+    def _weight(self, number: int) -> float:
+        return UNLIKELY if self.findings[number].own_means.caller == BEYOND else 1.0
 
     @property
     def lifted(self) -> int:
@@ -244,9 +255,10 @@ class _Job:
             if not numbers:
                 self._phases.popleft()
                 continue
-            waiting = sum(not self._settled(number) for number in numbers)
             share = BEST if len(self._phases) > 2 else 1.0
-            seconds = max(left * share * self.jobs / waiting, 0.1) if search else TRANSLATING
+            waiting = sum(self._weight(number) for number in numbers if not self._settled(number))
+            part = self._weight(numbers[0]) / waiting
+            seconds = max(left * share * self.jobs * part, 0.1) if search else TRANSLATING
             return _Task(numbers.popleft(), search, min(seconds, left))
         return None
 

@@ -102,8 +102,14 @@ def print_report(report: Report, console: Console) -> None:
 
 def _callers(report: Report) -> Iterator[str]:
     """Who can cause the rows, and what came of looking for callers with less power."""
+    before = Counter(item.best.own_means.word for item in report.groups)
     counts = Counter(item.best.means.word for item in report.groups)
-    yield "by caller: " + ", ".join(f"{name} {counts[name]}" for name in CALLERS if counts[name])
+    told = [
+        f"{name} {counts[name]}" + (f" (by their own traces {before[name]})" if before[name] != counts[name] else "")
+        for name in CALLERS
+        if counts[name] or before[name]
+    ]
+    yield "by caller: " + ", ".join(told)
     done = report.lifting
     if done is not None and done.wanted and done.seconds:
         died = f"; {done.deaths} attempts ended with their process" if done.deaths else ""
