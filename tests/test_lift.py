@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from hvmodel.gears.lift import by_search, by_translation
 from hvmodel.gears.lift.translate import STYLES, Style, roomy, translated, translations
 from hvmodel.gears.minimise import Target, minimise
 from hvmodel.gears.walk import walk
+from hvmodel.jobs import hunt as hunt_module
+from hvmodel.jobs import lift as lift_module
 from hvmodel.jobs.findings import Finding, Group, save_findings, written
 from hvmodel.jobs.lift import finding_of, goal_of, lift_findings
 from hvmodel.traces.format import Trace, from_json, read, to_json, write
@@ -252,3 +256,47 @@ def test_a_driver_that_ends_its_process_ends_an_attempt(tmp_path: Path) -> None:
     assert done.deaths >= 2
     assert done.lifted == 0
     assert all(each.sought is not None for each in shown)
+
+
+def test_the_best_of_each_cause_comes_first() -> None:
+    """Protects the budget: all best findings are translated, then searched for in most of what is left, what no contract allows in
+    a smaller share, and the others come last; what is settled is not tried again."""
+    core, beyond = finding("tree-matches-hypervisor", PARTIAL), finding("no-null-dereference", DIRECT)
+    other = finding("advertised-is-true", (ops.Boot(), ops.Claim()))
+    job = lift_module._Job([beyond, core, other], 2, time.monotonic() + 100, 2)
+    tasks = list(iter(job.next, None))
+    assert [(task.number, task.search) for task in tasks] == [
+        (0, False), (1, False), (1, True), (0, True), (2, False), (2, True)
+    ]  # fmt: skip
+    assert 110 < tasks[2].seconds * 1.2 < 145, "0.7 of 100 seconds of two processes, of which 1 of 1.2 parts"
+    assert tasks[3].seconds > tasks[1].seconds
+    found = by_translation(goal_of(core), lambda: False)
+    job = lift_module._Job([beyond, core, other], 2, time.monotonic() + 100, 2)
+    task = job.next()
+    assert task is not None
+    job.done(lift_module._Task(1, False, 1.0), found, 0.5)
+    assert (core.sought, job.lifted, job.attempts) == (0.5, 1, 1)
+    assert all(task.number != 1 for task in iter(job.next, None))
+
+
+def test_a_hunt_looks_for_callers(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the whole way: a hunt says who can cause its rows, before and after; its caller traces are named in the report, fail
+    when they are replayed; and without time nothing is looked for."""
+    monkeypatch.setattr(hunt_module, "name_findings", lambda *_all: None)
+    hunt = ["hunt", "--profile", "default", "--jobs", "1", "--out", str(tmp_path / "out"), "--json", str(tmp_path / "report.json")]
+    assert main([*hunt, "--operations", "1", "--lift", "0"]) == 1
+    said = capsys.readouterr().out
+    assert "by caller: boot" in said
+    assert "caller with less power" not in said
+    assert json.loads((tmp_path / "report.json").read_text())["lifting"]["seconds"] == 0
+    assert main([*hunt, "--operations", "600", "--level", "contract", "--lift", "1"]) == 1
+    said = capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["lifting"]["lifted"] > 0
+    assert "take more than ioctls: for " in said
+    lifted = [each for each in report["findings"] if each["caller_trace"]]
+    assert len(lifted) == report["lifting"]["lifted"]
+    for each in lifted:
+        trace = read(Path(each["caller_trace"]))
+        assert (verdict_of(trace).state, trace.finding["means"]) == ("fails", each["means"])
+    assert f"shown by {Path(lifted[0]['caller_trace']).stem}" in " ".join(said.split())
