@@ -228,8 +228,12 @@ class _Job:
         self.attempts = 0
         numbers = range(len(findings))
         best, others = numbers[:count], numbers[count:]
-        self._phases = deque([(False, deque(best)), (True, self._promising(best))])
-        self._phases += [(False, deque(others)), (True, self._promising(others))]
+        self._phases = deque([(False, self._cheap(best)), (True, self._promising(best))])
+        self._phases += [(False, self._cheap(others)), (True, self._promising(others))]
+
+    def _cheap(self, numbers: Sequence[int]) -> deque[int]:
+        """What is translated soonest first: each refusal has to be placed."""
+        return deque(sorted(numbers, key=lambda number: self.findings[number].faults))
 
     def _promising(self, numbers: Sequence[int]) -> deque[int]:
         """What is worth most first: a request that the contract allows is likelier to have a caller than one that it does not."""
