@@ -220,6 +220,14 @@ def test_a_shortest_trace_comes_out_and_replays(driver: str, scope: Scope, lengt
         )
 
 
+def test_what_user_space_can_do_is_within_a_scope() -> None:
+    """Where processes act, the shortest trace is the one of an ioctl by which a page is given back under a device."""
+    search = searched("repaired+D20", part("VFIO, large pages", 3))
+    found = search.found["page-given-back", "unmap_pages"]
+    assert [operation.kind for operation in found.operations] == ["boot", "vfio-join", "vfio-map"]
+    assert searched("repaired", part("VFIO, large pages", 3)).verdict == HOLDS
+
+
 def test_it_goes_on_behind_failures_when_asked() -> None:
     """With everything wanted, failures behind failures are found, too."""
     scope = part("moves", 2)
@@ -303,6 +311,8 @@ iovas = ["0x0", 4096]
 pages = [1, 2]
 regions = [[0, 0], [1, 1]]
 without = ["kexec"]
+subjects = ["attachment", "user"]
+rare = false
 depth = 3
 options = { no_attdev = true }
 """
@@ -314,6 +324,7 @@ def test_a_scope_can_be_a_file(tmp_path: Path) -> None:
     path.write_text(GOOD)
     (scope,) = read_scope(path)
     assert (scope.name, scope.iovas, scope.pages, scope.level, scope.depth) == ("two pages", (0, 4096), (1, 2), 1, 3)
+    assert scope.subjects == {"attachment", "user"} and not scope.rare
     assert scope.configuration("default").no_attdev
     assert len(scope.devices) == 2
     assert chosen(str(path), ["two pages"], 2, 4)[0] == replace(scope, faults=2, depth=4)
@@ -328,6 +339,8 @@ def test_a_scope_can_be_a_file(tmp_path: Path) -> None:
         ("[[part]]\nname = 'x'\nlevel = 'far'", "level: must be one of"),
         ("[[part]]\nname = 'x'\niovas = [4097]\npages = [1]", "0x1001 is not page-aligned"),
         ("[[part]]\nname = 'x'\niovas = [0]", "iovas and pages go together"),
+        ("[[part]]\nname = 'x'\nsubjects = ['user']", "user space maps: it needs iovas and pages"),
+        ("[[part]]\nname = 'x'\nrare = 1", "rare: must be true or false"),
         ("[[part]]\nname = 'x'\niovas = [0x1000000000]\npages = [1]", "where the physical regions are"),
         ("[[part]]\nname = 'x'\nwithout = ['nothing']", "without: must be one of"),
         ("[[part]]\nname = 'x'\noptions = { policy = 1 }", "options: must be one of"),

@@ -59,7 +59,7 @@ def test_a_world_is_put_back_as_it_was(driver: str, number: int) -> None:
             expected.violations,
         )
         keeper.advance(keeper.changes())
-        assert Canonical(disturbed).take() == Canonical(alone).take()
+        assert Canonical(disturbed, user=True).take() == Canonical(alone, user=True).take()
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -70,29 +70,29 @@ def test_a_snapshot_brings_a_world_back_from_anywhere(driver: str) -> None:
     keeper = Keeper(world)
     kept = []
     for operation in run.operations:
-        before = Canonical(world).take()
+        before = Canonical(world, user=True).take()
         world.apply(operation)
         changes = keeper.changes()
         kept.append((keeper.advance(changes), changes, before))
     for snapshot, changes, name in reversed(kept):
         keeper.retreat(snapshot, changes)
         assert keeper.changes() == []
-        assert Canonical(world).take() == name
+        assert Canonical(world, user=True).take() == name
 
 
 @pytest.mark.parametrize("driver", ["repaired", "posted-v0"])
-@pytest.mark.parametrize("symmetry", [True, False])
-def test_only_what_changed_is_read_again(driver: str, symmetry: bool) -> None:
+@pytest.mark.parametrize(("symmetry", "user"), [(True, False), (False, False), (True, True)])
+def test_only_what_changed_is_read_again(driver: str, symmetry: bool, user: bool) -> None:
     """The name that is made from what an operation changed is the one that reading everything gives."""
     for number in range(4):
         run = _ran(number)
         world = World(run.config, driver)
-        keeper, canonical = Keeper(world), Canonical(world, symmetry)
+        keeper, canonical = Keeper(world), Canonical(world, symmetry, user)
         canonical.take()
         for operation in run.operations:
             world.apply(operation)
             changes = keeper.changes()
-            assert canonical.after(changes) == Canonical(world, symmetry).take(), operation
+            assert canonical.after(changes) == Canonical(world, symmetry, user).take(), operation
             remembered = canonical.advance(changes)
             canonical.retreat(remembered)
             canonical.advance(changes)
@@ -131,7 +131,7 @@ def _behaviour(driver: str, scope: Scope, profile: str, path: list[ops.Operation
     ]
 
 
-@pytest.mark.parametrize("part", ["two devices", "small maps", "next kernel"])
+@pytest.mark.parametrize("part", ["two devices", "small maps", "next kernel", "VFIO", "VFIO, two groups", "page tables", "streams"])
 def test_states_of_one_name_behave_the_same(part: str) -> None:
     """A name stands for all that decides what comes next: from two paths to one name the same follows, operation by operation."""
     scope = next(scope for scope in SMALL if scope.name == part)
@@ -166,24 +166,21 @@ def test_devices_and_regions_are_exchangeable_and_nothing_else() -> None:
 
 def test_every_field_of_a_world_names_its_state_or_is_left_out_for_a_reason() -> None:
     """A field that somebody adds cannot be forgotten: it must be said whether it decides what comes next."""
-    scope = next(scope for scope in SMALL if scope.name == "two devices")
-    world = World(scope.configuration("default"), "repaired")
-    steps = (
-        ops.Boot(),
-        ops.VmCreate(1),
-        ops.Claim(0, 1),
-        ops.Alloc(1, 0, 1),
-        ops.Attach(1, 0, 1),
-        ops.Map(1, 0, 1 << 36, 2),
-        ops.Detach(0, 1),
-    )
-    for operation in steps:
-        assert world.apply(operation).applied
     there: dict[str, set[str]] = {}
-    for cls, fields in Keeper(world).fields().items():
-        if cls.__module__.startswith("hvmodel.") and ".drivers." not in cls.__module__ and cls.__name__ != "IntervalTreeNode":
-            inside = cls.__module__ == "hvmodel.hypervisor.objects" and cls.__name__ == "Device"
-            there.setdefault(f"hypervisor.{cls.__name__}" if inside else cls.__name__, set()).update(fields)
+    by_core = (ops.Claim(0, 1), ops.Alloc(1, 0, 1), ops.Attach(1, 0, 1), ops.Map(1, 0, 1 << 36, 2), ops.DmaMap(0, 1 << 20, 1 << 36))
+    by_user = (
+        ops.VfioJoin(1, 0, 1),
+        ops.VfioMap(1, 1 << 20, 1 << 36),
+        ops.IommufdAttach(1, 1, 0, 1),
+        ops.HwptAlloc(1, 1, 1),
+        ops.IoasMap(1, 1 << 20, 1 << 36, by=1),
+    )
+    scope = next(scope for scope in SMALL if scope.name == "two devices")
+    for steps in ((*by_core, ops.Detach(0, 1)), by_user):
+        world = World(scope.configuration("default"), "repaired")
+        for operation in (ops.Boot(), ops.VmCreate(1), *steps):
+            assert world.apply(operation).applied, operation
+        _fields_of(world, there)
     said: dict[str, set[str]] = {name: set(taken.split()) for name, taken in TAKEN.items()}
     for name, (left, reason) in LEFT_OUT.items():
         assert reason
@@ -194,6 +191,13 @@ def test_every_field_of_a_world_names_its_state_or_is_left_out_for_a_reason() ->
     assert there == said
 
 
+def _fields_of(world: World, there: dict[str, set[str]]) -> None:
+    for cls, fields in Keeper(world).fields().items():
+        if cls.__module__.startswith("hvmodel.") and ".drivers." not in cls.__module__ and cls.__name__ != "IntervalTreeNode":
+            inside = cls.__module__ == "hvmodel.hypervisor.objects" and cls.__name__ == "Device"
+            there.setdefault(f"hypervisor.{cls.__name__}" if inside else cls.__name__, set()).update(fields)
+
+
 def test_the_number_of_states_is_known() -> None:
     """What the rules reach within a scope: a change of it must be meant."""
     counts = {}
@@ -202,6 +206,9 @@ def test_the_number_of_states_is_known() -> None:
             search = _searched("repaired", replace(scope, depth=3), symmetry)
             assert search.verdict == "holds"
             counts[scope.name, symmetry] = (search.states, search.transitions)
+    for scope in (scope for scope in SMALL if "user" in scope.subjects):
+        search = _searched("repaired", replace(scope, depth=3))
+        counts[scope.name, True] = (search.states, search.transitions)
     assert counts == {
         ("maps", True): (129, 345),
         ("maps", False): (130, 346),
@@ -209,6 +216,14 @@ def test_the_number_of_states_is_known() -> None:
         ("moves", False): (189, 666),
         ("two devices", True): (283, 1304),
         ("two devices", False): (441, 1876),
+        ("VFIO", True): (144, 396),
+        ("VFIO, odd requests", True): (677, 1887),
+        ("VFIO, large pages", True): (114, 311),
+        ("VFIO, two groups", True): (380, 1149),
+        ("iommufd", True): (275, 664),
+        ("iommufd, odd requests", True): (378, 988),
+        ("page tables", True): (299, 724),
+        ("streams", True): (123, 357),
     }
 
 

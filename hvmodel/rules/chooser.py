@@ -24,6 +24,10 @@ class Chooser(Protocol):
         """True in ``percent`` of 100 cases."""
         ...
 
+    def one_in(self, cases: int) -> bool:
+        """True in one of so many cases."""
+        ...
+
 
 class RandomChooser:
     """A seeded generator answers. The same seed gives the same answers."""
@@ -41,6 +45,9 @@ class RandomChooser:
 
     def chance(self, percent: int) -> bool:
         return self._random() * 100 < percent
+
+    def one_in(self, cases: int) -> bool:
+        return self.below(cases) == cases - 1
 
 
 class IntegerChooser:
@@ -67,3 +74,6 @@ class IntegerChooser:
     def chance(self, percent: int) -> bool:
         self._left, digit = divmod(self._left, 100)
         return digit >= 100 - percent
+
+    def one_in(self, cases: int) -> bool:
+        return self.below(cases) == cases - 1

@@ -36,15 +36,6 @@ def _process(scene: Scene, choose: Chooser) -> int:
     return choose.below(scene.vms + 1)
 
 
-def _pieces(scene: Scene, choose: Chooser, pages: int) -> tuple[int, int]:
-    """How memory of so many pages lies: mostly in one piece, else in pieces of so many pages with so many between them."""
-    if pages == 1 or choose.below(10) < 6:
-        return 0, 0
-    most = 300 if choose.below(16) == 15 else 17
-    piece = max(choose.pick((1, 2, 3, 16, 100, 255, 256, 257)), -(-pages // most))
-    return (piece, scene.values.gap(choose, piece)) if piece < pages else (0, 0)
-
-
 def _container(scene: Scene, choose: Chooser) -> Container | None:
     containers = list(scene.world.user.vfio.containers.values())
     return choose.pick(containers) if containers else None
@@ -64,7 +55,7 @@ def vfio_join(scene: Scene, choose: Chooser) -> ops.Operation | None:
         container = choose.pick(list(containers.values()))
         return ops.VfioJoin(container.number, group.number, container.by, container.probe)
     number = next(number for number in range(1, MOST_CONTAINERS + 2) if number not in containers)
-    return ops.VfioJoin(number, group.number, _process(scene, choose), choose.below(5) == 4)
+    return ops.VfioJoin(number, group.number, _process(scene, choose), choose.one_in(5))
 
 
 @rule("user", 20)
@@ -83,14 +74,14 @@ def vfio_map(scene: Scene, choose: Chooser) -> ops.Operation | None:
     if container is None:
         return vfio_join(scene, choose)
     pages = scene.values.page_count(choose, scene.scale)
-    if container.dmas and choose.below(16) == 15:  # where something is mapped: VFIO refuses
+    if container.dmas and choose.one_in(16):  # where something is mapped: VFIO refuses
         iova: int | None = choose.pick(container.dmas).start << 12
     else:
         iova = scene.values.free_iova(choose, container.domains[0].book, pages)
     if iova is None:
         return None
-    piece, gap = _pieces(scene, choose, pages)
-    prot, mmio = scene.values.prot(choose), choose.below(16) == 15
+    piece, gap = scene.values.pieces(choose, pages)
+    prot, mmio = scene.values.prot(choose), choose.one_in(16)
     return ops.VfioMap(container.number, iova, scene.values.physical(choose, iova), pages, piece, gap, prot, mmio)
 
 
@@ -176,10 +167,7 @@ def hwpt_alloc(scene: Scene, choose: Chooser) -> ops.Operation | None:
 def hwpt_free(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """A page table goes that nothing is attached to."""
     idle = [
-        hwpt.number
-        for ioas in scene.world.user.iommufd.ioases.values()
-        for hwpt in ioas.hwpts
-        if hwpt.number and not hwpt.groups
+        hwpt.number for ioas in scene.world.user.iommufd.ioases.values() for hwpt in ioas.hwpts if hwpt.number and not hwpt.groups
     ]
     return ops.HwptFree(choose.pick(idle)) if idle else None
 
@@ -189,20 +177,20 @@ def ioas_map(scene: Scene, choose: Chooser) -> ops.Operation | None:
     """Memory of a process, or a dma-buf; now and then before anything is attached."""
     ioas = _ioas(scene, choose)
     if ioas is None:
-        early = choose.below(4) == 3
+        early = choose.one_in(4)
         return ops.IoasMap(1, MIB, 2 * GIB, 4, by=_process(scene, choose)) if early else iommufd_attach(scene, choose)
     pages = scene.values.page_count(choose, scene.scale)
     book = ioas.domains[0] if ioas.domains else None
     if book is not None:
         iova = scene.values.free_iova(choose, book, pages)
     else:
-        iova = (ioas.areas[-1].end if ioas.areas else choose.below(64) * 256) << 12
+        iova = ioas.areas[-1].end << 12 if ioas.areas else scene.values.round_iova(choose)
     if iova is None:
         return None
-    piece, gap = _pieces(scene, choose, pages)
-    prot, mmio, small = scene.values.prot(choose), choose.below(12) == 11, pages <= 64 and choose.below(8) == 7
+    piece, gap = scene.values.pieces(choose, pages)
+    prot, mmio, small = scene.values.prot(choose), choose.one_in(12), pages <= 64 and choose.one_in(8)
     paddr = scene.values.physical(choose, iova)
-    return ops.IoasMap(ioas.number, iova, paddr, pages, piece, gap, prot, mmio, small, choose.below(8) == 7, ioas.by)
+    return ops.IoasMap(ioas.number, iova, paddr, pages, piece, gap, prot, mmio, small, choose.one_in(8), ioas.by)
 
 
 @rule("user", 48)

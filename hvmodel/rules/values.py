@@ -170,6 +170,19 @@ class Pools:
         gap = choose.pick((256, 1, 16, 512))
         return 256 if run_pages % 256 == 0 else gap
 
+    def pieces(self, choose: Chooser, pages: int) -> tuple[int, int]:
+        """How a process's memory of so many pages lies: mostly in one piece (0, 0), else in pieces of so many pages with so many
+        between them."""
+        if pages == 1 or choose.below(10) < 6:
+            return 0, 0
+        most = 300 if choose.one_in(16) else 17
+        piece = max(choose.pick((1, 2, 3, 16, 100, 255, 256, 257)), -(-pages // most))
+        return (piece, self.gap(choose, piece)) if piece < pages else (0, 0)
+
+    def round_iova(self, choose: Chooser) -> int:
+        """Where the first mapping of an address space may be that is in no domain yet: bytes, at a large page."""
+        return choose.below(64) * MIB
+
     def offset(self, choose: Chooser) -> int:
         """Where in a page a look-up asks, in bytes."""
         return choose.pick((0, 0, 0xFFF, 0x123))

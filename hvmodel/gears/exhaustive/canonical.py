@@ -24,6 +24,7 @@ from typing import Any
 from hvmodel.callers.books import DeviceBook, DomainBook
 from hvmodel.configuration import Configuration
 from hvmodel.gears.exhaustive.snapshot import Change
+from hvmodel.gears.exhaustive.user_state import user_state
 from hvmodel.hypervisor.abi import PAGE_SHIFT
 from hvmodel.hypervisor.objects import Domain
 from hvmodel.kernel.interval_tree import IntervalTree
@@ -78,13 +79,11 @@ def exchangeable(config: Configuration) -> list[int]:
 _PLUMBED = "how the parts of a world know each other; it does not change"
 _FIXED = "from the configuration or the driver's build; it does not change"
 _CALL = "of the running call; the next one sets it anew"
-_USER = "no rule of user space is asked within a scope"
-
 TAKEN: dict[str, str] = {
     "World": "booted over vms ended_vms",
     "FaultPlan": "_active",
     "Books": "domains of_domain devices groups zombies guests foreign freed left_runs failed_allocs failed_ids",
-    "DomainBook": "handle kind place by hv_id pages aside extents requests lenient haunted domain",
+    "DomainBook": "handle kind place by hv_id pages aside extents requests lenient haunted domain pinned forgiven",
     "DeviceBook": "device key places excused fallen known vanished",
     "Group": "number devices domain default_domain blocking_domain owner",
     "Device": "number present claimed priv group",
@@ -98,15 +97,27 @@ TAKEN: dict[str, str] = {
     "Domain": "id table tables pages_used devices",
     "Partition": "id state pool",
     "Pool": "free used blocks",
+    "UserSpace": "dma files held iommufd memory vfio windows",
+    "Type1": "containers",
+    "Container": "number by probe dmas domains",
+    "VfioDma": "start pages prot mmio",
+    "VfioDomain": "book groups fgsp",
+    "Iommufd": "ioases bound attached",
+    "Ioas": "number by areas domains hwpts accesses",
+    "Hwpt": "number book groups",
+    "Area": "start prot runs by mmio small short stored revoked",
+    "DmaApi": "streams",
+    "Stream": "book start frame pages",
+    "Memory": "pins owners memory bars",
 }
-"""What names a state, class by class; of the driver's own objects everything does."""
+"""What names a state, class by class; of the driver's own objects everything does. What user space holds is part of it where a rule
+of user space is asked (``user_state.py``)."""
 
 LEFT_OUT: dict[str, tuple[str, str]] = {
     "World": ("core driver driver_entry faults hypervisor judge kernel books config user _handlers", _PLUMBED),
     "World.": ("applied levels next_handle", "counts for reports; handles are names"),
     "FaultPlan": ("_before fired order reached", "of the running operation, and counts for reports"),
     "DomainBook": ("name alive next_extent request_from pgsize_bitmap", "names, and what follows from the rest"),
-    "DomainBook.": ("pinned forgiven", _USER),
     "IommuCore": ("books config driver hypervisor kernel watch ops refusals", _PLUMBED),
     "IommuCore.": ("next_special", "a name for the next domain that the core makes for itself"),
     "Device": ("bus function is_pci name requester segment slot", _FIXED),
@@ -136,12 +147,13 @@ LEFT_OUT: dict[str, tuple[str, str]] = {
     "Partition": ("kind", _FIXED),
     "Pool": ("frames", "which frames a pool has decides nothing: none is mapped within a scope"),
     "SpinLock": ("name", "a name"),
-    "Areas": ("user", _USER),
-    "DmaApi": ("streams user", _USER),
-    "Iommufd": ("areas attached bound ioases user", _USER),
-    "Memory": ("pins owners memory bars never_pinned", _USER),
-    "UserSpace": ("as_thread core dma files held iommufd memory vfio windows", _USER),
-    "Type1": ("containers user", _USER),
+    "Areas": ("user", _PLUMBED),
+    "DmaApi": ("user", _PLUMBED),
+    "Iommufd": ("areas user", _PLUMBED),
+    "UserSpace": ("as_thread core", _PLUMBED),
+    "Type1": ("user", _PLUMBED),
+    "Memory": ("never_pinned", "a count that nothing decides by"),
+    "Hwpt": ("ioas", "it is in the list of its address space"),
 }
 """Class (dots only tell entries of one class apart) -> fields that do not name a state, and why."""
 
@@ -161,10 +173,14 @@ class Piece:
 class Canonical:
     """Names the states of one world: :meth:`take` reads all of it, :meth:`after` what an operation changed since."""
 
-    def __init__(self, world: World, symmetry: bool = True) -> None:
+    def __init__(self, world: World, symmetry: bool = True, user: bool = False) -> None:
+        """``user``: user space acts, and what it holds is part of a state; then devices and regions are what they are."""
         self.world = world
         self.symmetry = symmetry
-        self._free = frozenset(exchangeable(world.config)) if symmetry else frozenset()
+        self._user = user
+        self._alike = symmetry and not user
+        """Whether devices and regions are taken for one another."""
+        self._free = frozenset(exchangeable(world.config)) if self._alike else frozenset()
         self._pieces: dict[Any, Piece] = {}
         self._labels: dict[int, Any] = {}
         self._homes: dict[int, Any] = {}
@@ -335,11 +351,11 @@ class Canonical:
         for piece in ordered:
             for name in piece.names:
                 if type(name) is tuple:
-                    said.append(sorted([places.get(number, number) for number in name]) if self.symmetry else list(name))
+                    said.append(sorted([places.get(number, number) for number in name]) if self._alike else list(name))
                 elif name >= _DEVICE:
                     said.append(places.get(name - _DEVICE, name - _DEVICE))
                 else:
-                    said.append(regions.setdefault(name, len(regions)) if self.symmetry else name)
+                    said.append(regions.setdefault(name, len(regions)) if self._alike else name)
         return b"".join([piece.form for piece in ordered]), said
 
     @staticmethod
@@ -462,6 +478,7 @@ class Canonical:
             (kernel.iommu_init is None, kernel.sysfs_visible, kernel.registered is None),
             [(tgid, list(owned)) for tgid, owned in kernel.partitions_of.items()],
             self._lost(pieces),
+            user_state(world, labels) if self._user else None,
         )
 
     def _lost(self, pieces: dict[Any, Piece]) -> Any:

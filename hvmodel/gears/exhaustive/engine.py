@@ -87,7 +87,7 @@ class Engine:
         self.world = ExploredWorld(scope.configuration(profile), driver)
         self._order: list[str] = []
         self.world.faults.order = self._order
-        self.canonical = Canonical(self.world, manner.symmetry)
+        self.canonical = Canonical(self.world, manner.symmetry, "user" in scope.subjects)
         self.keeper = Keeper(self.world)
         self.menu = Menu(self.world, scope)
         self.reach = Reach(self.world) if manner.reach else None

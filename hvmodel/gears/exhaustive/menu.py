@@ -6,6 +6,7 @@ says depends on little of the state; what was said is kept under that little.
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from hvmodel.callers.books import PAGE_END, DomainBook
 from hvmodel.callers.levels import BEYOND, level_of
 from hvmodel.gears.exhaustive.canonical import region
 from hvmodel.gears.exhaustive.scope import Scope
+from hvmodel.gears.exhaustive.user_state import user_state
 from hvmodel.operations import Map, Operation, Unmap
 from hvmodel.ranges import Run
 from hvmodel.rules.chooser import Chooser
@@ -33,9 +35,11 @@ class TooWide(Exception):
 class Enumerator:
     """Answers with given digits, then with zeros; notes how many answers there would have been."""
 
-    __slots__ = ("_at", "digits", "limits")
+    __slots__ = ("_at", "digits", "limits", "rare")
 
-    def __init__(self) -> None:
+    def __init__(self, rare: bool = True) -> None:
+        self.rare = rare
+        """Whether what is asked for as one case in many is tried."""
         self.digits: list[int] = []
         self.limits: list[int] = []
         self._at = 0
@@ -70,6 +74,9 @@ class Enumerator:
 
     def chance(self, percent: int) -> bool:
         return percent > 0 and (percent >= 100 or self.below(2) == 1)
+
+    def one_in(self, cases: int) -> bool:
+        return cases == 1 or (self.rare and self.below(2) == 1)
 
 
 class ScopedPools(Pools):
@@ -119,14 +126,21 @@ class ScopedPools(Pools):
     def gap(self, choose: Chooser, run_pages: int) -> int:
         return 256 if run_pages % 256 == 0 else 1
 
+    def pieces(self, choose: Chooser, pages: int) -> tuple[int, int]:
+        parts = [(piece, self.gap(choose, piece)) for count, piece in self.scope.scattered if 0 < piece < pages <= count * piece]
+        return choose.pick([(0, 0), *parts])
+
+    def round_iova(self, choose: Chooser) -> int:
+        return choose.pick(self.scope.iovas)
+
     def offset(self, choose: Chooser) -> int:
         return choose.pick((0, 0xFFF))
 
 
-def every(rule: Rule, scene: Scene) -> list[Operation]:
+def every(rule: Rule, scene: Scene, rare: bool = True) -> list[Operation]:
     """Each operation that a rule can propose here, once. Raises :class:`TooWide`."""
     found: dict[Operation, None] = {}
-    choose = Enumerator()
+    choose = Enumerator(rare)
     for _ in range(MOST):
         choose.again()
         operation = rule.make(scene, choose)
@@ -145,8 +159,9 @@ class Menu:
         self.scope = scope
         self.scene = Scene(world, level=scope.level, vms=scope.vms, faults=0, room=scope.room, values=ScopedPools(scope))
         rules = scope.rules()
-        self._who = [rule for rule in rules if rule.subject != "mapping"]
+        self._who = [rule for rule in rules if rule.subject not in ("mapping", "user")]
         self._where = [rule for rule in rules if rule.subject == "mapping"]
+        self._user = [rule for rule in rules if rule.subject == "user"]
         self._windows = scope.windows()
         self._known: dict[Any, list[Operation]] = {}
         self._one: dict[Operation, Operation] = {}
@@ -188,6 +203,11 @@ class Menu:
             where = self._where_sees()
             more = self._asked(self._where, where if where else who)
             found = list(dict.fromkeys([*found, *more]))
+        if self._user:
+            handles = {id(book): number for number, book in enumerate(books.of_domain.values())}
+            pages = [[(run.start, run.end) for run in book.pages] for book in books.of_domain.values()]
+            seen = (who, pages, user_state(self.world, handles))
+            found = list(dict.fromkeys([*found, *self._asked(self._user, marshal.dumps(seen, 2))]))
         if scope.domains <= len(books.freed) + len(books.domains):
             found = [operation for operation in found if operation.kind != "alloc"]
         if scope.pages:
@@ -204,13 +224,13 @@ class Menu:
         return any(low <= start and start + operation.pages <= high for low, high in self._windows)
 
     def _asked(self, rules: list[Rule], sees: Any) -> list[Operation]:
-        key = (rules is self._where, sees)
+        key = (rules[0].subject if rules else "", sees)
         found = self._known.get(key)
         if found is None:
             one = self._one
             seen: dict[Operation, None] = {}
             for rule in rules:
-                for operation in every(rule, self.scene):
+                for operation in every(rule, self.scene, self.scope.rare):
                     operation = one.setdefault(operation, operation)
                     seen[operation] = None
                     made = self.made.get(operation, ())

@@ -89,6 +89,9 @@ class Scope:
     depth: int = 6
     subjects: frozenset[str] = frozenset({"attachment", "lifetime", "mapping", "probing"})
     """The subjects of the rules that it asks."""
+    rare: bool = True
+    """Whether what the rules of user space choose now and then is tried: registers of devices, memory that is mapped page by page
+    or while memory is short, Linux 6.12's probe, what the kernel refuses."""
     without: frozenset[str] = frozenset({"kexec"})
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     """Fields of Configuration that differ from the profile's."""
@@ -130,8 +133,13 @@ class Scope:
         parts = [
             f"{_count(len(self.devices), 'device')} in {_count(groups, 'group')}",
             _count(self.vms, "VM"),
-            f"{_count(self.domains, 'domain')} allocated" + (f", {self.room} at once" if self.room < self.domains else ""),
         ]
+        if "attachment" in self.subjects:
+            at_once = f", {self.room} at once" if self.room < self.domains else ""
+            parts.append(f"{_count(self.domains, 'domain')} allocated{at_once}")
+        if "user" in self.subjects:
+            asked = sorted({rule.name.split("_")[0] for rule in self.rules() if rule.subject == "user"})
+            parts.append(f"user space: {', '.join(asked)}" + ("" if self.rare else ", nothing odd"))
         if self.pages:
             sizes = ", ".join(map(str, self.pages))
             parts.append(f"mappings of {sizes} pages at {_count(len(self.iovas), 'address', 'addresses')} ({_hex(self.iovas)})")

@@ -17,7 +17,9 @@ A file has one or more parts; what a part does not say is as in :class:`hvmodel.
     scattered = [[2, 1]]   # runs, pages in each
     faults = 1
     depth = 6
+    subjects = ["attachment", "mapping"]   # of the rules that are asked: these, lifetime, probing (the usual four), user
     without = ["kexec"]    # rules that are not asked
+    rare = true            # what user space rarely does is tried, too
     options = { no_attdev = true }
 """
 
@@ -105,6 +107,8 @@ def _part(data: dict[str, Any], where: str) -> Scope:
         raise BadScope(f"{where}: options: {error}") from None
     if problem is None and bool(part.iovas) != bool(part.pages):
         problem = "iovas and pages go together"
+    if problem is None and "user" in part.subjects and not part.pages:
+        problem = "user space maps: it needs iovas and pages"
     if problem:
         raise BadScope(f"{where}: {problem}")
     return part
@@ -163,6 +167,12 @@ def _devices(value: Any) -> tuple[PciFunction, ...]:
     return tuple(PciFunction(slot=slot, group=slot - 1) for slot in range(1, 1 + _number(1, 8)(value)))
 
 
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def _options(value: Any) -> dict[str, Any]:
     known = {item.name for item in fields(Configuration)} - {"profile", "policies", "devices", "l1vh"}
     if not isinstance(value, dict):
@@ -191,7 +201,9 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "scattered": _list(_pair(_number(1, 64), _number(1, 4096))),
     "faults": _number(0, 8),
     "depth": _number(1, 64),
+    "subjects": lambda value: frozenset(_list(_one_of(sorted({rule.subject for rule in RULES.values()})))(value)),
     "without": lambda value: frozenset(_list(_one_of(RULES))(value)),
+    "rare": _boolean,
     "options": _options,
 }
 

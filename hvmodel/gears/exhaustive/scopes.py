@@ -7,9 +7,12 @@ and the parts in which pages are mapped and devices moved. The sizes are measure
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from hvmodel.callers.levels import CONTRACT, KERNEL
 from hvmodel.configuration import DEVICES, PciFunction
 from hvmodel.gears.exhaustive.scope import Scope
+from hvmodel.rules.rules import RULES
 from hvmodel.rules.worlds import ALIASES, BEHIND_VMD, FAR, OWNED
 
 K, M = 1 << 12, 1 << 20
@@ -20,6 +23,21 @@ _STAY = _PLUG | {"kexec"}
 _ODD = frozenset({"driver_map", "driver_unmap"})
 _STILL = _STAY | _ODD | {"claim_group", "reset_device"}
 """Only mapping: no device moves, comes or goes, and no driver call that the core would not make."""
+
+_BY_USER = frozenset(rule.name for rule in RULES.values() if rule.subject == "user")
+
+
+def _by_user(*first: str, level: int = KERNEL) -> dict[str, Any]:
+    """A part in which user space acts, by rules whose names begin so, and VMs live and end beside it."""
+    others = frozenset(name for name in _BY_USER if not name.startswith((*first, "exit")))
+    subjects = {"lifetime", "user"} | ({"attachment"} if level else set())
+    return {"level": level, "subjects": frozenset(subjects), "without": others | {"kexec"}}
+
+
+_VFIO = _by_user("vfio")
+_SPACES = _by_user("iommufd", "ioas_map", "ioas_unmap")
+_TABLES = _by_user("iommufd", "ioas", "hwpt", "access")
+_STREAMS = _by_user("dma", level=CONTRACT)
 
 _PAIR = (PciFunction(bus=0x41, slot=1, group=0), PciFunction(bus=0x42, slot=1, group=1))
 """Two devices whose numbers are like nothing else in a state."""
@@ -56,6 +74,14 @@ SMALL = (
     Scope("far addresses", FAR, depth=3, without=_STAY, options={"skip": "(0:10:10.0)"}),
     Scope("behind a VMD", BEHIND_VMD, depth=3, without=_STAY),
     Scope("owned", OWNED, depth=4, without=_STAY),
+    Scope("VFIO", vms=1, iovas=(M, M + K), pages=(1,), rare=False, depth=7, **_VFIO),
+    Scope("VFIO, odd requests", vms=1, iovas=(M, M + K), pages=(1, 2), scattered=((2, 1),), depth=4, **_VFIO),
+    Scope("VFIO, large pages", iovas=(M,), pages=(257, 512), regions=((0, 0), (1, 1)), rare=False, depth=6, **_VFIO),
+    Scope("VFIO, two groups", _PAIR, vms=1, iovas=(M,), pages=(1,), rare=False, depth=5, **_VFIO),
+    Scope("iommufd", vms=1, iovas=(M, M + K), pages=(1,), rare=False, depth=5, **_SPACES),
+    Scope("iommufd, odd requests", iovas=(M, M + K), pages=(1,), depth=4, **_SPACES),
+    Scope("page tables", vms=1, iovas=(M,), pages=(1,), rare=False, depth=5, **_TABLES),
+    Scope("streams", iovas=(M, M + K), pages=(1, 2), depth=6, **_STREAMS),
 )
 
 MEDIUM = (
