@@ -324,7 +324,8 @@ def test_a_scope_can_be_a_file(tmp_path: Path) -> None:
     path.write_text(GOOD)
     (scope,) = read_scope(path)
     assert (scope.name, scope.iovas, scope.pages, scope.level, scope.depth) == ("two pages", (0, 4096), (1, 2), 1, 3)
-    assert scope.subjects == {"attachment", "user"} and not scope.rare
+    assert scope.subjects == {"attachment", "user"}
+    assert not scope.rare
     assert scope.configuration("default").no_attdev
     assert len(scope.devices) == 2
     assert chosen(str(path), ["two pages"], 2, 4)[0] == replace(scope, faults=2, depth=4)
