@@ -83,13 +83,13 @@ CASES: dict[str, tuple[tuple[ops.Operation, ...], int, int, str]] = {
         (BOOT, ops.Alloc(), ops.Map(1, MIB, RAM, 2)),
         CORE,
         NOTHING,
-        "a request to the IOMMU core, no ioctl for it is known",
+        "a request to the IOMMU core (no ioctl for it is known)",
     ),
     "the contract": (
         (BOOT, ops.Unplug(0)),
         CORE,
         NOTHING,
-        "a request to the IOMMU core, no ioctl for it is known",
+        "a request to the IOMMU core (no ioctl for it is known)",
     ),
     "beyond": (
         (BOOT, ops.Alloc(), ops.Map(1, MIB, RAM, 2), ops.Unmap(1, MIB, 1)),

@@ -77,7 +77,7 @@ class Means:
         who = {
             NOBODY: "every host that boots",
             HOST: f"the host by {' and '.join(self.work)}",
-            CORE: "a request to the IOMMU core, no ioctl for it is known",
+            CORE: "a request to the IOMMU core (no ioctl for it is known)",
             BEYOND: "a caller that the kernel does not have",
         }[self.caller]
         return f"{who}, if {besides}" if besides else who
@@ -148,7 +148,7 @@ class Account:
         match operation:
             case ops.VfioJoin() | ops.IommufdAttach():
                 if result == 0:
-                    self._open[operation.group] = operation.by
+                    self._open.setdefault(operation.group, operation.by)  # who moves what is open has it open
             case ops.VfioLeave() | ops.IommufdClose():
                 self._open.pop(operation.group, None)
             case ops.Exit():
