@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -26,6 +27,7 @@ from hvmodel.gears.exhaustive.scope_file import BadScope, chosen, read_scope
 from hvmodel.gears.exhaustive.scopes import SCOPES, SMALL, TINY
 from hvmodel.gears.exhaustive.search import FAILS, HOLDS, UNDETERMINED, Search
 from hvmodel.hypervisor.policies import PROFILES
+from hvmodel.jobs import explore as explore_job
 from hvmodel.jobs import explore_file
 from hvmodel.jobs.explore import Options, explore, finding_of
 from hvmodel.jobs.explore_questions import ask
@@ -405,6 +407,14 @@ def test_a_kept_search_is_known_again_in_another_process(tmp_path: Path) -> None
     )
     for seed in ("1", "2"):
         subprocess.run([sys.executable, "-c", script, str(kept)], check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+
+
+def test_every_part_has_a_share_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that is too wide does not keep the others from being looked at, and what a part leaves is the others'."""
+    monkeypatch.setattr(time, "perf_counter", lambda: 100.0)
+    assert explore_job._share(160.0, 3) == 120.0
+    assert explore_job._share(160.0, 1) == 160.0
+    assert explore_job._share(None, 3) is None
 
 
 def test_a_job_goes_on_from_its_file(tmp_path: Path) -> None:

@@ -35,7 +35,12 @@ def add(verbs: Verbs) -> None:
     )
     explore.add_argument("--faults", type=number(0, 8), help="faults in a trace, at most (default: the scope's)")
     explore.add_argument("--depth", type=number(1, 64), help="operations in a trace, at most (default: the scope's)")
-    explore.add_argument("--budget", type=number(0.1, 1e7, whole=False), default=0.0, help="seconds (default: until all is done)")
+    explore.add_argument(
+        "--budget",
+        type=number(0.1, 1e7, whole=False),
+        default=0.0,
+        help="seconds, shared between the parts (default: until all is done)",
+    )
     explore.add_argument("--jobs", type=number(1, 1024), default=0, help="processes (default: one per core)")
     explore.add_argument("--all", action="store_true", help="go on behind failures, to the end of the scope")
     explore.add_argument("--no-symmetry", action="store_true", help="tell states apart that differ in names only")

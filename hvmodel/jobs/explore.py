@@ -141,20 +141,27 @@ def explore(options: Options, progress: Progress | None = None) -> Report:
     jobs = options.jobs or os.cpu_count() or 1
     deadline = time.perf_counter() + options.budget if options.budget else None
     with _until_interrupted(report) as stopped:
-        for search in searches:
+        left = [search for search in searches if not search.complete and (options.everything or not search.found)]
+        for number, search in enumerate(left):
             if stopped() or (deadline is not None and time.perf_counter() >= deadline):
                 break
-            if search.complete or (search.found and not options.everything):
-                continue
             tell = (lambda one, done, of: progress(report, one, done, of)) if progress is not None else None
             manner = Manner(options.symmetry, options.everything, options.reach)
             with Crew(jobs, search.driver, search.scope, search.profile, manner) as crew:
-                search.run(crew, deadline, tell, options.everything, stopped)
+                search.run(crew, _share(deadline, len(left) - number), tell, options.everything, stopped)
     if options.kept is not None:
         explore_file.save(options.kept, searches)
     report.groups = _groups(report)
     name_findings(report.groups, jobs)
     return report
+
+
+def _share(deadline: float | None, parts: int) -> float | None:
+    """When the next of so many parts has had its share of the time: what it leaves is the others'."""
+    if deadline is None:
+        return None
+    now = time.perf_counter()
+    return now + (deadline - now) / parts
 
 
 @contextmanager
