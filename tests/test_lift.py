@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -300,3 +301,17 @@ def test_a_hunt_looks_for_callers(tmp_path: Path, capsys: pytest.CaptureFixture[
         trace = read(Path(each["caller_trace"]))
         assert (verdict_of(trace).state, trace.finding["means"]) == ("fails", each["means"])
     assert f"shown by {Path(lifted[0]['caller_trace']).stem}" in " ".join(said.split())
+
+
+def test_where_an_odd_range_lies_is_not_its_manner() -> None:
+    """Protects findings beyond the contract that a kernel reaches in another shape: what is unmapped in part leaves the rest mapped,
+    also where it is 6.12's probe that asks for the first page of two."""
+    odd = (ops.Boot(), ops.Alloc(), ops.Map(1, MIB, RAM, 3), ops.Unmap(1, MIB - 0x1000, 2))
+    shown = finding("no-stale-mapping", odd)
+    assert (shown.own_means.word, shown.level) == ("beyond", "beyond")
+    found = by_translation(goal_of(shown), lambda: False)
+    assert found is not None
+    assert found.violation.shape != shown.minimised.violation.shape
+    assert found.operations == [ops.Boot(), ops.VfioJoin(probe=True)]
+    plain = Target("no-stale-mapping", "unmap_pages", shown.minimised.violation.shape)
+    assert by_translation(replace(goal_of(shown), target=plain), lambda: False) is None
