@@ -304,8 +304,8 @@ def test_a_hunt_looks_for_callers(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_where_an_odd_range_lies_is_not_its_manner() -> None:
-    """Protects findings beyond the contract that a kernel reaches in another shape: what is unmapped in part leaves the rest mapped,
-    also where it is 6.12's probe that asks for the first page of two."""
+    """Protects findings beyond the contract that a kernel reaches in another shape: what is unmapped in part leaves the rest
+    mapped, also where it is 6.12's probe that asks for the first page of two."""
     odd = (ops.Boot(), ops.Alloc(), ops.Map(1, MIB, RAM, 3), ops.Unmap(1, MIB - 0x1000, 2))
     shown = finding("no-stale-mapping", odd)
     assert (shown.own_means.word, shown.level) == ("beyond", "beyond")
