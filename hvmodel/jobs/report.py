@@ -159,7 +159,7 @@ def _happened(item: Group) -> Text:
     text.append(f"\n{_where(best)}; caused by {best.means}", style="dim")
     if best.caller is not None:
         text.append(f"\nshown by {Path(best.caller_trace).stem}, {len(best.caller.operations)} ops", style="dim")
-    elif best.sought is not None:
+    elif best.sought is not None and best.sought >= 0.05:
         text.append(f"\nno {'ioctls for it' if best.means.caller == HOST else 'caller'} found in {best.sought:.1f} s", style="dim")
     if item.defects:
         text.append(f"\nknown: {short(item.defects)}", style="dim")
