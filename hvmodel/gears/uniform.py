@@ -34,9 +34,7 @@ TRIES = 100
 DOMAINS = 16
 """Numbers for domains. A number serves once in a run: with 6 or 10 a run ran out of them, more than 16 gained nothing."""
 
-_KINDS = tuple(
-    cls for kind, cls in ops.KINDS.items() if cls not in (ops.Boot, ops.Kexec, ops.Recover) and kind not in ops.IOCTLS
-)
+_KINDS = tuple(cls for kind, cls in ops.KINDS.items() if cls not in (ops.Boot, ops.Kexec, ops.Recover) and kind not in ops.IOCTLS)
 _STATUSES = tuple(dict.fromkeys((*SHORTAGES, *ANSWERS)))
 _REP_SITES = ("MAP_DEVICE_GPA_PAGES", "UNMAP_DEVICE_GPA_PAGES")
 _KEXEC_ONE_IN = sum(rule.weight for rule in RULES.values() if rule.subject != "user") // RULES["kexec"].weight

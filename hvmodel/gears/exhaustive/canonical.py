@@ -38,8 +38,10 @@ REGION_SHIFT = 32
 _FRAME_SHIFT = REGION_SHIFT - PAGE_SHIFT
 
 FIRST_REGION = 16
-END_REGION = 32
-"""Physical regions lie between 64 and 128 GiB: no IOVA of a scope lies there."""
+FAR_REGION = 1 << 13
+MOST_REGIONS = 16
+"""Region 0 lies at 64 GiB, the others from 32 TiB on, where the numbers of frames have more than 32 bits: no IOVA of a scope lies
+in any of them."""
 
 AMPLE = 1 << 16
 """Free pages in a pool from which on a scope cannot meet its end: how much exactly is there decides nothing then."""
@@ -55,7 +57,14 @@ _BOOK, _DOMAIN, _DRIVERS, _DEV, _PRIV, _BOOKOF = "book", "domain", "hvdom", "dev
 
 def region(number: int, shift: int = 0) -> int:
     """The physical address, in bytes, at which a scope's region begins, ``shift`` pages off 4 GiB alignment."""
-    return (FIRST_REGION + number << REGION_SHIFT) + (shift << PAGE_SHIFT)
+    return (FIRST_REGION if number == 0 else FAR_REGION + number) * (1 << REGION_SHIFT) + (shift << PAGE_SHIFT)
+
+
+def region_of(place: int) -> int | None:
+    """The number of the region in which an address lies, by its bits above 4 GiB; None if it lies in none."""
+    if FAR_REGION < place < FAR_REGION + MOST_REGIONS:
+        return place - FAR_REGION
+    return 0 if place == FIRST_REGION else None
 
 
 def exchangeable(config: Configuration) -> list[int]:
@@ -592,15 +601,15 @@ class Canonical:
 
     def frame(self, number: int) -> int:
         """A page frame number; of one in a region only the place in it, the region is a name."""
-        place = number >> _FRAME_SHIFT
-        if FIRST_REGION <= place < END_REGION:
+        place = region_of(number >> _FRAME_SHIFT)
+        if place is not None:
             self._piece.names.append(place)
             return number & (1 << _FRAME_SHIFT) - 1
         return number
 
     def _number(self, number: int) -> int:
-        place = number >> REGION_SHIFT
-        if FIRST_REGION <= place < END_REGION:
+        place = region_of(number >> REGION_SHIFT)
+        if place is not None:
             self._piece.names.append(place)
             return number & (1 << REGION_SHIFT) - 1
         return number
@@ -622,4 +631,4 @@ def _slot_getters(cls: type) -> list[Callable[[Any], Any]]:
     return found
 
 
-__all__ = ["AMPLE", "DIGEST", "Canonical", "exchangeable", "region"]
+__all__ = ["AMPLE", "DIGEST", "Canonical", "exchangeable", "region", "region_of"]

@@ -26,12 +26,19 @@ class Answer:
     done: int | str = 0
 
 
-_GENERIC, _LEAVE, _SHORT, _TAKEN, _USED, _STATE = 0x71, 0x58, 0x0B, 0x65, 0x19, 0x07
-_MOVE = (Answer(_GENERIC), Answer(_LEAVE), Answer(_SHORT), Answer(_GENERIC, None), Answer(_SHORT, None))
+_GENERIC, _LEAVE, _SHORT, _ROOT, _TAKEN, _USED, _STATE = 0x71, 0x58, 0x0B, 0x73, 0x65, 0x19, 0x07
+_MOVE = (Answer(_GENERIC), Answer(_LEAVE), Answer(_SHORT), Answer(_ROOT), Answer(_GENERIC, None), Answer(_SHORT, None))
 _SERVICE = (Answer(), Answer(times=None))
 
 ANSWERS: dict[str, tuple[Answer, ...]] = {
-    "CREATE_DEVICE_DOMAIN": (Answer(_GENERIC), Answer(_TAKEN), Answer(_SHORT), Answer(_SHORT, None), Answer(_GENERIC, None)),
+    "CREATE_DEVICE_DOMAIN": (
+        Answer(_GENERIC),
+        Answer(_TAKEN),
+        Answer(_SHORT),
+        Answer(_ROOT),
+        Answer(_SHORT, None),
+        Answer(_GENERIC, None),
+    ),
     "DELETE_DEVICE_DOMAIN": (Answer(_GENERIC), Answer(_USED), Answer(_GENERIC, None)),
     "ATTACH_DEVICE_DOMAIN": _MOVE,
     "DETACH_DEVICE_DOMAIN": (Answer(_GENERIC), Answer(_LEAVE), Answer(_GENERIC, None)),
@@ -43,7 +50,9 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
         Answer(_GENERIC, done="all but one"),
         Answer(_SHORT),
         Answer(_SHORT, done=1),
+        Answer(_ROOT),
         Answer(_SHORT, None),
+        Answer(_SHORT, None, 1),
         Answer(_GENERIC, None),
     ),
     "UNMAP_DEVICE_GPA_PAGES": (
@@ -60,8 +69,9 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
     REGISTER: (Answer(),),
 }
 """The answers that are tried at each site: a failure that asks for nothing, one that asks the device to leave first, one that asks
-for memory, an id that is taken; once, and until lifted; and of a call with a list after none, one and all but one of its elements.
-Other statuses are taken by these drivers as one of these (``drivers/hv/hv_common.c:hv_result_to_errno``)."""
+for memory, the caller's or the root's, an id that is taken; once, and until lifted; and of a call with a list after none, one and
+all but one of its elements. Other statuses are taken by these drivers as one of these
+(``drivers/hv/hv_common.c:hv_result_to_errno``)."""
 
 OTHER = (Answer(_GENERIC),)
 """For a site that has no line of its own."""

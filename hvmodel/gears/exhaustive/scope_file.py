@@ -34,6 +34,7 @@ from typing import Any
 
 from hvmodel.callers.levels import LEVELS
 from hvmodel.configuration import DEVICES, Configuration, PciFunction
+from hvmodel.gears.exhaustive.canonical import REGION_SHIFT, region_of
 from hvmodel.gears.exhaustive.scope import Scope
 from hvmodel.gears.exhaustive.scopes import SCOPES
 from hvmodel.rules.rules import RULES
@@ -156,8 +157,8 @@ def _iova(value: Any) -> int:
     iova = _number(0, (1 << 64) - 0x1000)(value)
     if iova & 0xFFF:
         raise ValueError(f"{iova:#x} is not page-aligned")
-    if 1 << 36 <= iova < 1 << 37:
-        raise ValueError(f"{iova:#x} lies where the physical regions are, 64 to 128 GiB")
+    if region_of(iova >> REGION_SHIFT) is not None:
+        raise ValueError(f"{iova:#x} lies where the physical regions are")
     return iova
 
 

@@ -26,6 +26,7 @@ from hvmodel.gears.minimise.arguments import (
     smaller_counts,
 )
 from hvmodel.gears.minimise.devices import plainer_devices
+from hvmodel.gears.minimise.earlier import refused_earlier
 from hvmodel.gears.minimise.layout import plainest, shifted, smaller_gaps
 from hvmodel.gears.minimise.order import reordered
 from hvmodel.gears.minimise.removal import descend, fewer
@@ -66,7 +67,8 @@ def settle(trials: Trials, best: Hit) -> Hit:
     before: Hit | None = None
     while best is not before and trials.left > 0:
         before = best
-        best = simpler(trials, fewer(trials, trials.first(best, fresh_start(best.case, trials.driver)) or best))
+        best = fewer(trials, trials.first(best, fresh_start(best.case, trials.driver)) or best)
+        best = simpler(trials, trials.first(best, refused_earlier(best.case)) or best)
     return best
 
 
