@@ -13,7 +13,7 @@ def test_a_minimised_trace_is_as_short_as_the_shortest(name: str) -> None:
     """What the walk stumbles upon and the minimiser cuts down has no operation more than what breadth first finds, in one of a few
     runs: a defect can show in several manners, and the first that is met need not be the shortest."""
     driver = next(entry for entry in matching("repaired+*") if entry.split("+")[1].split("-")[0] == name)
-    limit = Limit(operations=30_000)
+    limit = Limit(operations=60_000)
     explored = run_trial(Task(driver, "exhaustive", 0, 1), limit, 1)
     assert explored.found
     assert explored.minimised is not None
