@@ -281,6 +281,17 @@ TOTAL_SHARE = 0.85
 """Measured: noise that does not undo what the trace needs was found for all of 72."""
 
 
+def test_a_refusal_is_tried_earlier() -> None:
+    """What a device's move meets late in a trace booting meets as well: the trace ends there."""
+    late = [ops.Boot(), ops.VmCreate(1), ops.Claim(0, faults=(Fault("ATTACH_DEVICE_DOMAIN", 1, 0x0B, times=None),))]
+    config = Configuration(devices=DEVICES[:1])
+    (violation,) = (v for v in run(config, late, "repaired+D13")[1][-1].violations if v.property == "shortage-is-survivable")
+    small = minimise(config, late, "repaired+D13", target_of(violation))
+    assert small is not None
+    (boot,) = small.operations
+    assert [fault.site for fault in boot.faults] == ["ATTACH_DEVICE_DOMAIN"]
+
+
 def test_noise_is_removed() -> None:
     """Protects the reader from the walk's clutter: from a known trace with 25 other operations in it, nearly always a trace comes
     out that is at most one operation longer than the known one; never one that is longer than what went in."""

@@ -8,7 +8,7 @@ from hvmodel.jobs.detect import matching
 from hvmodel.jobs.trials import Limit, Task, run_trial, seed_of
 
 
-@pytest.mark.parametrize("name", ["D58", "D61", "D64", "D68", "D72", "D79", "D90"])
+@pytest.mark.parametrize("name", ["D11", "D13", "D58", "D61", "D64", "D68", "D72", "D79", "D90"])
 def test_a_minimised_trace_is_as_short_as_the_shortest(name: str) -> None:
     """What the walk stumbles upon and the minimiser cuts down has no operation more than what breadth first finds, in one of a few
     runs: a defect can show in several manners, and the first that is met need not be the shortest."""

@@ -39,6 +39,7 @@ _VFIO_PLUG = _VFIO | {
     "subjects": frozenset({"lifetime", "probing", "user"}),
     "without": _VFIO["without"] | {"vfio_map", "vfio_unmap", "unplug_device"},
 }
+_VFIO_ONLY = _VFIO | {"without": _VFIO["without"] | {"vfio_map", "vfio_unmap"}}
 _SPACES = _by_user("iommufd", "ioas_map", "ioas_unmap")
 _TABLES = _by_user("iommufd", "ioas", "hwpt", "access")
 _STREAMS = _by_user("dma", level=CONTRACT)
@@ -64,9 +65,11 @@ SMALL = (
     Scope("across large pages", iovas=(M - K, M), pages=(1, 257), regions=((0, 0), (1, 1)), depth=5, without=_STILL),
     Scope("long maps", iovas=(0, 256 * M), pages=(1, 512, 4097), regions=((0, 0), (1, 1)), depth=4, without=_STILL),
     Scope("longest maps", iovas=(M,), pages=(65536,), depth=4, without=_STILL),
-    Scope("last pages", iovas=(LAST - K, LAST), pages=(1, 2), depth=4, without=_STILL, options=_WIDE),
+    Scope("large and one way", iovas=(M,), pages=(512,), prots=("r", "w"), depth=4, without=_STILL),
+    Scope("last pages", vms=1, iovas=(LAST - K, LAST), pages=(1, 2), depth=4, without=_STILL, options=_WIDE),
     Scope("high addresses", iovas=(_HIGH, LAST + K - M), pages=(1, 256), depth=4, without=_STILL, options=_WIDE),
     Scope("odd calls", iovas=(0, K), pages=(1, 2), depth=5, without=_STAY | {"claim_group", "reset_device"}),
+    Scope("odd calls on a guest", vms=1, iovas=(0,), pages=(1,), depth=4, without=_STAY | {"claim_group", "reset_device"}),
     Scope("permissions", iovas=(0, K), pages=(1,), prots=("rw", "r", "w"), gfps=("kernel", "atomic"), depth=5, without=_STILL),
     Scope("in atomic context", iovas=(0, K), pages=(2,), gfps=("kernel", "atomic"), depth=4, without=_STILL),
     Scope("two tables", domains=2, room=2, vms=1, depth=5, without=_STILL),
@@ -86,7 +89,7 @@ SMALL = (
     Scope("last ids", domains=3, room=2, depth=6, without=_STAY, options={"unique_id": 0xFFFFFFFD}),
     Scope("skip list", _PAIR, depth=4, without=_STAY, options={"skip": "(0:41:1.0)"}),
     Scope("odd skip list", depth=2, without=_STAY, options={"skip": "(none)(0000:00:01.0)"}),
-    Scope("cut skip list", _PAIR, depth=2, without=_STAY, options={"skip": "(0:1:2.3 (0:41:1.0)"}),
+    Scope("cut skip list", _PAIR, depth=2, without=_STAY, options={"skip": "(0:1:2.3 (0:41:1.0) (0:42:1.0)"}),
     Scope("far addresses", FAR, depth=3, without=_STAY, options={"skip": "(0:10:10.0)"}),
     Scope("behind a VMD", BEHIND_VMD, depth=3, without=_STAY),
     Scope("owned", OWNED, depth=4, without=_STAY),
@@ -94,8 +97,9 @@ SMALL = (
     Scope("VFIO, odd requests", vms=1, iovas=(M, M + K), pages=(1, 2), scattered=((2, 1),), depth=4, **_VFIO),
     Scope("VFIO, large pages", iovas=(M,), pages=(257, 512), regions=((0, 0), (1, 1)), rare=False, depth=6, **_VFIO),
     Scope("VFIO, two groups", _PAIR, vms=1, iovas=(M,), pages=(1,), rare=False, depth=5, **_VFIO),
-    Scope("VFIO, plugging", vms=1, iovas=(M,), pages=(1,), rare=False, depth=6, **_VFIO_PLUG),
+    Scope("VFIO, plugging", _PAIR, iovas=(M,), pages=(1,), rare=False, depth=5, **_VFIO_PLUG),
     Scope("VFIO, aliases", _ALIASES, vms=1, iovas=(M,), pages=(1,), rare=False, depth=5, **_VFIO_PLUG),
+    Scope("VFIO, a group of two", (_PAIR[0], *_SHARED), vms=1, iovas=(M,), pages=(1,), rare=False, depth=5, **_VFIO_ONLY),
     Scope("iommufd", vms=1, iovas=(M, M + K), pages=(1,), rare=False, depth=5, **_SPACES),
     Scope("iommufd, odd requests", iovas=(M, M + K), pages=(1,), depth=4, **_SPACES),
     Scope("page tables", vms=1, iovas=(M,), pages=(1,), rare=False, depth=5, **_TABLES),
