@@ -150,9 +150,10 @@ class Scope:
         if "user" in self.subjects:
             asked = sorted({rule.name.split("_")[0] for rule in self.rules() if rule.subject == "user"})
             parts.append(f"user space: {', '.join(asked)}" + ("" if self.rare else ", nothing odd"))
-        if self.pages:
-            sizes = ", ".join(map(str, self.pages))
-            parts.append(f"mappings of {sizes} pages at {_count(len(self.iovas), 'address', 'addresses')} ({_hex(self.iovas)})")
+        if self.pages and any("map" in rule.name for rule in self.rules()):
+            sizes = ", ".join(map(str, self.pages)) + (" page" if self.pages == (1,) else " pages")
+            places = _count(len(self.iovas), "address", "addresses")
+            parts.append(f"mappings of {sizes} at {places} ({_hex(self.iovas)})")
             parts.append(f"from {_count(len(self.regions), 'physical region')}")
         parts.append(f"{_count(self.faults, 'fault')} a trace" if self.faults else "no fault")
         parts.append(f"level {LEVELS[self.level]}")
