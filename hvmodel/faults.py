@@ -34,6 +34,11 @@ CALL_SITES: Final = (
 """The sites that a driver of this interface can pass; a run counts which of them it reached."""
 
 
+def place_of(site: str) -> str:
+    """Where something is refused; attaching to a domain and to a guest count as one place, and so does detaching."""
+    return site.removesuffix("_DOMAIN")
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One refusal.

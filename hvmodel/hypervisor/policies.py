@@ -135,6 +135,11 @@ def describe(name: str, answer: str) -> str:
     return f"{name}={answer} ({question.id}: {question.text})"
 
 
+def assumed(policies: Policies) -> list[str]:
+    """The answers that differ from the default, in words."""
+    return [describe(name, answer) for name, answer in differences(policies).items()]
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """A named hypervisor: its answers, and the limits that belong to it.

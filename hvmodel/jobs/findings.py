@@ -10,8 +10,9 @@ from typing import Any
 from hvmodel.callers.levels import BEYOND, LEVELS
 from hvmodel.callers.means import NEEDS, Means, means_of
 from hvmodel.configuration import Configuration
+from hvmodel.faults import place_of
 from hvmodel.gears.minimise import Minimised
-from hvmodel.hypervisor.policies import describe, differences
+from hvmodel.hypervisor.policies import assumed
 from hvmodel.operations import Operation
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
@@ -35,8 +36,8 @@ _PLAIN = Configuration()
 
 
 def sites_of(operations: list[Operation]) -> frozenset[str]:
-    """Where a trace is refused; attaching to a domain and to a guest count as one place, and so does detaching."""
-    return frozenset(fault.site.removesuffix("_DOMAIN") for operation in operations for fault in operation.faults)
+    """The places where a trace is refused."""
+    return frozenset(place_of(fault.site) for operation in operations for fault in operation.faults)
 
 
 Key = tuple[Mark, frozenset[str], bool, bool]
@@ -128,7 +129,7 @@ class Finding:
     @property
     def assumptions(self) -> list[str]:
         """The answers to open questions that the trace needs, in words."""
-        return [describe(name, answer) for name, answer in differences(self.config.policies).items()]
+        return assumed(self.config.policies)
 
     @property
     def faults(self) -> int:
@@ -175,7 +176,7 @@ class Finding:
 
     def _written(self, found: Minimised, means: Means) -> Trace:
         about: dict[str, Any] = {"summary": found.violation.detail, "level": LEVELS[found.level], "means": str(means)}
-        about["assumptions"] = [describe(name, answer) for name, answer in differences(found.config.policies).items()]
+        about["assumptions"] = assumed(found.config.policies)
         if self.defects:
             about["defects"] = list(self.defects)
         origin = {"gear": self.gear, "seed": self.seed}

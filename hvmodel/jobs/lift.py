@@ -19,7 +19,7 @@ from typing import Any
 
 from hvmodel.callers.levels import BEYOND as BEYOND_LEVEL
 from hvmodel.callers.means import BEYOND, USER
-from hvmodel.gears.lift import Goal, by_search, by_translation, place_of
+from hvmodel.gears.lift import Goal, by_search, by_translation
 from hvmodel.gears.minimise import Minimised, Target
 from hvmodel.gears.minimise.trial import Case, Trials
 from hvmodel.gears.walk import settle
@@ -84,8 +84,7 @@ def goal_of(finding: Finding) -> Goal:
     violation = finding.minimised.violation
     manner = AnyRange if finding.minimised.level == BEYOND_LEVEL else Target
     target = manner(violation.property, violation.call, violation.shape)
-    sites = frozenset(place_of(site) for site in finding.sites)
-    return Goal(Case(finding.config, tuple(finding.operations)), finding.driver, target, sites, finding.own_means)
+    return Goal(Case(finding.config, tuple(finding.operations)), finding.driver, target, finding.sites, finding.own_means)
 
 
 def finding_of(trace: Trace) -> Finding:

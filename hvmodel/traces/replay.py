@@ -11,8 +11,7 @@ from rich.text import Text
 from hvmodel.__main__ import CANNOT_TEST
 from hvmodel.configuration import Configuration
 from hvmodel.drivers import REGISTRY, is_native, no_such_driver
-from hvmodel.hypervisor.policies import describe as describe_policy
-from hvmodel.hypervisor.policies import differences
+from hvmodel.hypervisor.policies import assumed
 from hvmodel.operations import Boot, Kexec
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.traces.format import Trace, TraceError, read
@@ -94,7 +93,7 @@ def replay(trace: Trace, driver: str, judge_all: bool, console: Console) -> int:
 def print_start(trace: Trace, driver: str, console: Console) -> None:
     """The driver, and what is unusual about the start."""
     config = trace.config
-    unusual = [describe_policy(name, answer) for name, answer in differences(config.policies).items()]
+    unusual = assumed(config.policies)
     plain = Configuration()
     for item in fields(Configuration):
         value = getattr(config, item.name)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hvmodel.callers.levels import LEVELS
 from hvmodel.gears.minimise import Target, minimise
-from hvmodel.hypervisor.policies import describe, differences
+from hvmodel.hypervisor.policies import assumed
 from hvmodel.properties.catalogue import PROPERTIES
 from hvmodel.properties.verdicts import Violation
 from hvmodel.traces.format import Trace
@@ -32,7 +32,7 @@ def shrink(trace: Trace, limit: int) -> tuple[Trace, bool]:
     assert small is not None, "it failed a moment ago"
     finding: dict[str, Any] = {name: value for name, value in trace.finding.items() if name == "defects"}
     finding |= {"summary": small.violation.detail, "level": LEVELS[small.level]}
-    finding["assumptions"] = [describe(name, answer) for name, answer in differences(small.config.policies).items()]
+    finding["assumptions"] = assumed(small.config.policies)
     bare = replace(trace, config=small.config, operations=small.operations, property=violation.property, finding=finding)
     return recorded(bare), small.runs >= limit
 

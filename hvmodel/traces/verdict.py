@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from hvmodel.callers.means import Means, means_of
+from hvmodel.configuration import Configuration
 from hvmodel.properties.catalogue import ALWAYS_JUDGED
 from hvmodel.properties.verdicts import Violation
 from hvmodel.traces.format import Trace
@@ -60,4 +62,11 @@ def verdict_of(trace: Trace, driver: str | None = None) -> Verdict:
     return verdict(steps, trace.property, world.judge.judged)
 
 
-__all__ = ["FAILS", "HOLDS", "UNDETERMINED", "Verdict", "verdict", "verdict_of"]
+def means_shown(config: Configuration, steps: list[Step], found: Verdict) -> Means:
+    """What a run takes, up to where it fails if it does."""
+    shown = steps[: found.step] if found.violation is not None else steps
+    call = found.violation.call if found.violation is not None else ""
+    return means_of(config, ((step.operation, step.outcome) for step in shown), call)
+
+
+__all__ = ["FAILS", "HOLDS", "UNDETERMINED", "Verdict", "means_shown", "verdict", "verdict_of"]

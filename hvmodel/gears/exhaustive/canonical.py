@@ -88,6 +88,7 @@ def exchangeable(config: Configuration) -> list[int]:
 _PLUMBED = "how the parts of a world know each other; it does not change"
 _FIXED = "from the configuration or the driver's build; it does not change"
 _CALL = "of the running call; the next one sets it anew"
+
 TAKEN: dict[str, str] = {
     "World": "booted over vms ended_vms",
     "FaultPlan": "_active",

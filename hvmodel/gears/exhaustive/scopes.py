@@ -35,11 +35,11 @@ def _by_user(*first: str, level: int = KERNEL) -> dict[str, Any]:
 
 
 _VFIO = _by_user("vfio")
-_VFIO_PLUG = _VFIO | {
-    "subjects": frozenset({"lifetime", "probing", "user"}),
-    "without": _VFIO["without"] | {"vfio_map", "vfio_unmap", "unplug_device"},
+_VFIO_ONLY = _by_user("vfio_join", "vfio_leave")
+_VFIO_PLUG = _VFIO_ONLY | {
+    "subjects": _VFIO_ONLY["subjects"] | {"probing"},
+    "without": _VFIO_ONLY["without"] | {"unplug_device"},
 }
-_VFIO_ONLY = _VFIO | {"without": _VFIO["without"] | {"vfio_map", "vfio_unmap"}}
 _SPACES = _by_user("iommufd", "ioas_map", "ioas_unmap")
 _TABLES = _by_user("iommufd", "ioas", "hwpt", "access")
 _STREAMS = _by_user("dma", level=CONTRACT)

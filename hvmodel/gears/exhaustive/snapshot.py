@@ -121,23 +121,29 @@ class Form:
         return value  # type: ignore[no-any-return]
 
 
-class _Bytes(Form):
-    def read(self, objects: list[Any]) -> Values:
-        return [bytes(found) for found in objects]
+class _ByValue(Form):
+    """What is the same if it is equal: in it nothing is equal to another thing that can change."""
+
+    def held(self, objects: list[Any]) -> Values:
+        """What is compared with what was read."""
+        return objects
 
     def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
-        return () if objects == values else _differ(objects, values)
+        now = self.held(objects)
+        return () if now == values else _differ(now, values)
+
+
+class _Bytes(_ByValue):
+    def read(self, objects: list[Any]) -> Values:
+        return [bytes(found) for found in objects]
 
     def inside(self, value: Any) -> Iterable[Any]:
         return ()
 
 
-class _Set(Form):
+class _Set(_ByValue):
     def read(self, objects: list[Any]) -> Values:
         return [set(found) for found in objects]
-
-    def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
-        return () if objects == values else _differ(objects, values)
 
     def write(self, found: Any, value: Any) -> None:
         found.clear()
@@ -247,7 +253,7 @@ class _Slots(Form):
         return [value[index] for index in self.followed]
 
 
-class _Ranges(Form):
+class _Ranges(_ByValue):
     """A RangeMap is its runs; where they start and how many pages they have follows from them."""
 
     _runs = staticmethod(attrgetter("_runs"))
@@ -255,9 +261,8 @@ class _Ranges(Form):
     def read(self, objects: list[Any]) -> Values:
         return [list(found._runs) for found in objects]
 
-    def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
-        now = list(map(self._runs, objects))
-        return () if now == values else _differ(now, values)
+    def held(self, objects: list[Any]) -> Values:
+        return list(map(self._runs, objects))
 
     def write(self, found: Any, value: Any) -> None:
         found._runs[:] = value
@@ -268,7 +273,7 @@ class _Ranges(Form):
         return ()
 
 
-class _Tree(Form):
+class _Tree(_ByValue):
     """An interval tree is its entries; that they are sorted follows from them."""
 
     _parts = staticmethod(attrgetter("_entries", "_inserted", "_scan", "changes"))
@@ -276,9 +281,8 @@ class _Tree(Form):
     def read(self, objects: list[Any]) -> Values:
         return [(dict(found._entries), found._inserted, found._scan, list(found.changes)) for found in objects]
 
-    def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
-        now = list(map(self._parts, objects))
-        return () if now == values else _differ(now, values)
+    def held(self, objects: list[Any]) -> Values:
+        return list(map(self._parts, objects))
 
     def write(self, found: Any, value: Any) -> None:
         entries, found._inserted, found._scan, changes = value
@@ -292,14 +296,14 @@ class _Tree(Form):
         return value[0]  # type: ignore[no-any-return]
 
 
-class _Image(Form):
+class _Image(_ByValue):
     """A native driver: its images as bytes. Its Python side is in its ``__dict__``."""
 
     def read(self, objects: list[Any]) -> Values:
         return [found.save_images() for found in objects]
 
-    def changed(self, objects: list[Any], values: Values) -> Sequence[int]:
-        return _differ(self.read(objects), values)
+    def held(self, objects: list[Any]) -> Values:
+        return self.read(objects)
 
     def write(self, found: Any, value: Any) -> None:
         found.restore_images(value)

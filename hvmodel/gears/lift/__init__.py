@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hvmodel.callers.levels import KERNEL
 from hvmodel.callers.means import HOST, USER, Account, Means
+from hvmodel.faults import place_of
 from hvmodel.gears.lift.search import lives
 from hvmodel.gears.lift.translate import translations
 from hvmodel.gears.minimise import LIMIT, Minimised, Target, minimise
@@ -45,11 +46,6 @@ class Goal:
             return account.means.needs <= self.means.needs and all(place_of(fault.site) in self.sites for fault in account.fired)
 
         return allowed
-
-
-def place_of(site: str) -> str:
-    """Where something is refused; attaching to a domain and to a guest count as one place, and so does detaching."""
-    return site.removesuffix("_DOMAIN")
 
 
 def first_of(goal: Goal, cases: Iterable[Case], stopped: Callable[[], bool]) -> Minimised | None:
@@ -87,4 +83,4 @@ def by_search(goal: Goal, seed: str, stopped: Callable[[], bool]) -> Minimised |
     return first_of(goal, lives(goal, seed, stopped), stopped)
 
 
-__all__ = ["Goal", "by_search", "by_translation", "first_of", "place_of", "smallest"]
+__all__ = ["Goal", "by_search", "by_translation", "first_of", "smallest"]

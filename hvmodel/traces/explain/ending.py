@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hvmodel.callers.levels import LEVELS
-from hvmodel.callers.means import Means, means_of
 from hvmodel.drivers.variants import VARIANTS
 from hvmodel.properties.catalogue import Property
 from hvmodel.traces.explain.acts import Act
@@ -18,7 +17,7 @@ from hvmodel.traces.explain.plain import at_most, plain
 from hvmodel.traces.explain.requests import refusal
 from hvmodel.traces.format import Trace
 from hvmodel.traces.story import Step
-from hvmodel.traces.verdict import Verdict
+from hvmodel.traces.verdict import Verdict, means_shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +50,12 @@ def ending_of(trace: Trace, steps: list[Step], found: Verdict, prop: Property, a
         parting=act.parting if act is not None else (),
         severity=f"{prop.severity}: {SEVERITY[prop.severity]}" if fails else "",
         matters=HARM.get(prop.id, "") if fails else "",
-        callers=f"{_means(trace, run, found)}; level {LEVELS[level]}: {callers(level)}",
+        callers=f"{means_shown(trace.config, steps, found)}; level {LEVELS[level]}: {callers(level)}",
         needs=at_most(_needs(run)),
         assumed=assumptions(trace.config),
         defects=tuple(_defects(trace.finding.get("defects", ()))) if fails else (),
         also=tuple(_also(steps, found)),
     )
-
-
-def _means(trace: Trace, run: list[Step], found: Verdict) -> Means:
-    call = found.violation.call if found.violation is not None else ""
-    return means_of(trace.config, ((step.operation, step.outcome) for step in run), call)
 
 
 def _needs(steps: list[Step]) -> Iterator[str]:

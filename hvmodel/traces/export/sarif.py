@@ -18,16 +18,15 @@ from urllib.parse import quote
 
 from hvmodel import __version__
 from hvmodel.callers.levels import LEVELS
-from hvmodel.callers.means import Means, means_of
 from hvmodel.drivers import REGISTRY, is_native
 from hvmodel.drivers.native import PREFIX
 from hvmodel.drivers.native.own import is_own
-from hvmodel.hypervisor.policies import describe as describe_policy
-from hvmodel.hypervisor.policies import differences
+from hvmodel.faults import place_of
+from hvmodel.hypervisor.policies import assumed
 from hvmodel.properties.catalogue import PROPERTIES, Property
 from hvmodel.traces.export.case import Case, visible
 from hvmodel.traces.story import Step
-from hvmodel.traces.verdict import FAILS, HOLDS, UNDETERMINED
+from hvmodel.traces.verdict import FAILS, HOLDS, UNDETERMINED, means_shown
 
 Json = Any
 
@@ -111,9 +110,9 @@ def _result(case: Case, rules: list[str]) -> Json:
         "properties": {
             "trace": visible(case.path or case.name),
             "level": LEVELS[max((step.outcome.level for step in case.steps), default=0)],
-            "means": str(_means(case)),
+            "means": str(means_shown(case.trace.config, case.steps, case.verdict)),
             "profile": case.trace.config.profile,
-            "assumptions": [describe_policy(name, value) for name, value in differences(case.trace.config.policies).items()],
+            "assumptions": assumed(case.trace.config.policies),
             "also": list(verdict.also),
         },
     }
@@ -121,13 +120,6 @@ def _result(case: Case, rules: list[str]) -> Json:
         steps = [_flow(case, step) for step in case.steps]
         result["codeFlows"] = [{"threadFlows": [{"locations": steps}]}]
     return result
-
-
-def _means(case: Case) -> Means:
-    """Who can cause it, up to where it fails."""
-    steps = case.steps[: case.verdict.step] if case.verdict.step else case.steps
-    call = case.verdict.violation.call if case.verdict.violation is not None else ""
-    return means_of(case.trace.config, ((step.operation, step.outcome) for step in steps), call)
 
 
 def _flow(case: Case, step: Step) -> Json:
@@ -195,7 +187,7 @@ def fingerprint(case: Case) -> str:
     violation = case.verdict.violation
     about: tuple[object, ...]
     if violation is not None:
-        sites = sorted({fault.site.removesuffix("_DOMAIN") for step in case.steps for fault in step.operation.faults})
+        sites = sorted({place_of(fault.site) for step in case.steps for fault in step.operation.faults})
         about = (violation.property, violation.call, violation.shape, sites, case.trace.config.l1vh)
     else:
         about = (case.verdict.property, [step.operation.kind for step in case.steps])

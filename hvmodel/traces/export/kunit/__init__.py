@@ -171,9 +171,9 @@ def _function(case: Case, name: str, lines: list[str], init: bool) -> str:
 
 
 def _assumptions(case: Case) -> list[str]:
-    from hvmodel.hypervisor.policies import describe, differences
+    from hvmodel.hypervisor.policies import assumed
 
-    found = [describe(name, value) for name, value in differences(case.trace.config.policies).items()]
+    found = assumed(case.trace.config.policies)
     return [f"It assumes {', '.join(found)}."] if found else []
 
 
